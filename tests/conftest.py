@@ -1,0 +1,25 @@
+"""Shared by all tests: fixed seeds, quiet libraries, and tiny encoders."""
+
+import os
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from coursekit.models import TransformerConfig
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Every test starts from the same random state."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny() -> TransformerConfig:
+    """A BERT of three layers that runs in a millisecond."""
+    return TransformerConfig(
+        vocab_size=40, hidden_size=24, num_layers=3, num_heads=4, intermediate_size=36, max_positions=16
+    )
