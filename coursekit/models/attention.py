@@ -1,4 +1,4 @@
-"""Multi-head self-attention and the feed-forward block: the two parts that plans share and methods replace."""
+"""Multi-head attention and the feed-forward block: the two parts that plans share and methods replace."""
 
 import math
 from typing import Any
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from coursekit.models.config import ACTIVATIONS
 
-# Below this length the backward pass of fused attention is slower on a CPU than plain matrix products.
+# Up to this length the backward pass of fused attention is slower on a CPU than plain matrix products.
 PLAIN_TRAINING_LENGTH = 128
 
 
-class SelfAttention(nn.Module):
+class Attention(nn.Module):
     """softmax(QKᵀ/√d)V per head, then an output projection (Vaswani et al. 2017, section 3.2).
 
     num_heads·head_size may be less than hidden_size after heads were removed; the scale stays 1/√head_size.
@@ -38,19 +38,26 @@ class SelfAttention(nn.Module):
         }
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, wanted: frozenset[str] = frozenset()
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        wanted: frozenset[str] = frozenset(),
+        source: Tensor | None = None,
+        cache: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x (B, T, H), mask (B, 1, 1, T) true where a key may be seen.
+        """x (B, T, H) asks; x itself, or source (B, S, H), answers. mask, true where a key may be seen, spreads to
+        (B, A, T, S). A cache keeps keys and values between the calls of a step-by-step decoding.
 
-        Returns (B, T, H) and the wanted inner states among "scores", "probs" (B, A, T, T) and "values" (B, A, T, d).
+        Returns (B, T, H) and the wanted inner states among "scores", "probs" (B, A, T, S) and "values" (B, A, S, d).
         Only "scores" and "probs" need the plain path: fused attention never forms them.
         """
-        query, key, value = (self._split(project(x)) for project in (self.query, self.key, self.value))
+        query = self._split(self.query(x))
+        key, value = self._keys_values(x, source, cache)
         dropout = self.dropout if self.training else 0.0
         states = {"values": value}
         short_training = self.training and x.device.type == "cpu" and x.shape[1] <= PLAIN_TRAINING_LENGTH
         if short_training or wanted & {"scores", "probs"}:
-            scores = query @ key.transpose(-1, -2) / math.sqrt(self.head_size)  # (B, A, T, T)
+            scores = query @ key.transpose(-1, -2) / math.sqrt(self.head_size)  # (B, A, T, S)
             seen = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
             probs = seen.softmax(-1)
             states |= {"scores": scores, "probs": probs}
@@ -59,6 +66,17 @@ class SelfAttention(nn.Module):
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         joined = context.transpose(1, 2).flatten(2)  # (B, A, T, d) → (B, T, A·d)
         return self.output(joined), {name: states[name] for name in wanted}
+
+    def _keys_values(self, x: Tensor, source: Tensor | None, cache: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+        if cache and source is not None:  # another sequence does not change while this one is decoded
+            return cache["key"], cache["value"]
+        told = x if source is None else source
+        key, value = self._split(self.key(told)), self._split(self.value(told))
+        if cache:
+            key, value = torch.cat((cache["key"], key), 2), torch.cat((cache["value"], value), 2)
+        if cache is not None:
+            cache.update(key=key, value=value)
+        return key, value
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, T, A·d) → (B, A, T, d)."""

@@ -1,14 +1,13 @@
 """The one encoder of the course, and how its inner states are asked for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from coursekit.models.attention import FeedForward, SelfAttention
 from coursekit.models.config import TransformerConfig
 from coursekit.models.embeddings import Embeddings
+from coursekit.models.layers import build_layers, initialise
 
 Layers = tuple[int, ...] | Literal["all"]
 
@@ -71,34 +70,6 @@ class EncoderOutput:
     values: LayerStates = LayerStates()
 
 
-class Layer(nn.Module):
-    """One depth: attention and FFN, each followed by a residual sum and LayerNorm (post-norm, as BERT).
-
-    The four parts may be the very same modules as in another depth: that is what sharing means here.
-    """
-
-    def __init__(
-        self,
-        attention: SelfAttention,
-        attention_norm: nn.LayerNorm,
-        ffn: FeedForward,
-        ffn_norm: nn.LayerNorm,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.attention, self.attention_norm = attention, attention_norm
-        self.ffn, self.ffn_norm = ffn, ffn_norm
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, wanted: frozenset[str] = frozenset()
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """x (B, T, H), mask (B, 1, 1, T); returns (B, T, H) and the wanted attention states."""
-        attended, states = self.attention(x, mask, wanted)
-        x = self.attention_norm(x + self.dropout(attended))
-        return self.ffn_norm(x + self.dropout(self.ffn(x))), states
-
-
 class Encoder(nn.Module):
     """A transformer encoder described by its config; weights start as N(0, 0.02), biases as 0 (as BERT)."""
 
@@ -106,7 +77,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(_layers(config))
+        self.layers = build_layers(config, config.plan)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
         self.apply(initialise)
 
@@ -128,8 +99,8 @@ class Encoder(nn.Module):
         if input_ids.dim() != 2 or input_ids.numel() == 0:
             raise ValueError(f"input_ids must be a non-empty (B, T) tensor, got shape {tuple(input_ids.shape)}")
         wanted = (capture or Capture()).resolve(len(self.layers))
-        mask = None if attention_mask is None else _key_mask(attention_mask)
-        x = self.embeddings(input_ids, token_type_ids)
+        mask = None if attention_mask is None else key_mask(attention_mask)
+        x = self.embeddings(input_ids, token_type_ids, mask)
         kept: dict[str, dict[int, Tensor]] = {name: {} for name in wanted}
         kept["hidden"][0] = x
         for number, layer in enumerate(self.layers):
@@ -149,33 +120,7 @@ def _collect(states: dict[int, Tensor], wanted: frozenset[int], length: int) -> 
     return LayerStates(states[number] if number in wanted else None for number in range(length))
 
 
-def _key_mask(attention_mask: Tensor) -> Tensor:
+def key_mask(attention_mask: Tensor) -> Tensor:
     """(B, T) → (B, 1, 1, T); a row without real tokens sees all its positions, for softmax must have something."""
     mask = attention_mask.bool()
     return (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
-
-
-def _layers(config: TransformerConfig) -> Iterator[Layer]:
-    """One Layer per depth, put together from the distinct blocks that the plan names."""
-    plan, head_size = config.plan, config.hidden_size // config.num_heads
-    attention: dict[int, SelfAttention] = {}
-    ffn: dict[int, FeedForward] = {}
-    norms: dict[int, nn.LayerNorm] = {}
-    for depth in range(config.num_layers):
-        for number in plan.norm[depth]:
-            if number not in norms:
-                norms[number] = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        if (block := plan.attention[depth]) not in attention:
-            attention[block] = SelfAttention(config.hidden_size, config.num_heads, head_size, config.dropout)
-        if (block := plan.ffn[depth]) not in ffn:
-            ffn[block] = FeedForward(config.hidden_size, config.intermediate_size, config.activation)
-        after_attention, after_ffn = (norms[number] for number in plan.norm[depth])
-        yield Layer(attention[plan.attention[depth]], after_attention, ffn[plan.ffn[depth]], after_ffn, config.dropout)
-
-
-def initialise(module: nn.Module) -> None:
-    """BERT's initialisation of one module: weights N(0, 0.02), biases 0, LayerNorm 1 and 0. For `Module.apply`."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)

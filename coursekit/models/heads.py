@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from coursekit.models.config import ACTIVATIONS, TransformerConfig
 from coursekit.models.embeddings import Embeddings
-from coursekit.models.encoder import Capture, Encoder, EncoderOutput, initialise
+from coursekit.models.encoder import Capture, Encoder, EncoderOutput
+from coursekit.models.layers import initialise
 
 
 @dataclass
@@ -21,7 +22,7 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        size = config.embedding_size if config.embedding == "factorised" else config.hidden_size
+        size = config.embedding_size if config.embedding in ("factorised", "safe") else config.hidden_size
         self.activation = config.activation
         self.dense = nn.Linear(config.hidden_size, size)
         self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)

@@ -20,7 +20,8 @@ class SharingPlan:
     """For each of n depths, the number of the stored block it uses, separately for each kind of block.
 
     attention, ffn: n block numbers, 0, 1, 2… in order of first use.
-    norm: n tuples with the LayerNorms of that depth, (after attention, after FFN), numbered likewise.
+    norm: n tuples with the LayerNorms of that depth, (after attention, after FFN), numbered likewise. A decoder's
+    depth (cross=True) has three: its cross-attention goes with its attention and has a LayerNorm of its own.
     Raises ValueError when lengths differ or a number is used before a smaller one.
     """
 
@@ -49,58 +50,59 @@ class SharingPlan:
         return len(self.attention)
 
     @classmethod
-    def from_blocks(cls, attention: Sequence[int], ffn: Sequence[int], norms: Norms) -> Self:
+    def from_blocks(cls, attention: Sequence[int], ffn: Sequence[int], norms: Norms, cross: bool = False) -> Self:
         """Plan from block numbers per depth; LayerNorms follow their sublayer ("shared") or stay per depth."""
         if norms not in ("shared", "private"):
             raise ValueError(f"norms must be 'shared' or 'private', got {norms!r}")
+        parts = (attention, attention, ffn) if cross else (attention, ffn)
         keys = []
-        for depth, blocks in enumerate(zip(attention, ffn, strict=True)):
+        for depth, blocks in enumerate(zip(*parts, strict=True)):
             keys += [(place, block if norms == "shared" else depth) for place, block in enumerate(blocks)]
-        numbers = _number_by_first_use(keys)
-        pairs = tuple(numbers[start : start + 2] for start in range(0, len(numbers), 2))
-        return cls(_number_by_first_use(attention), _number_by_first_use(ffn), pairs)
+        numbers, width = _number_by_first_use(keys), len(parts)
+        norm = tuple(numbers[start : start + width] for start in range(0, len(numbers), width))
+        return cls(_number_by_first_use(attention), _number_by_first_use(ffn), norm)
 
     @classmethod
-    def none(cls, n: int, *, norms: Norms = "private") -> Self:
+    def none(cls, n: int, *, norms: Norms = "private", cross: bool = False) -> Self:
         """Every depth has its own weights: BERT."""
-        return cls._of(range(_depths(n)), norms)
+        return cls._of(range(_depths(n)), norms, cross)
 
     @classmethod
-    def all(cls, n: int, *, norms: Norms = "shared") -> Self:
+    def all(cls, n: int, *, norms: Norms = "shared", cross: bool = False) -> Self:
         """One block for all depths, LayerNorms included: ALBERT. Subformer's all-shared row has private norms."""
-        return cls._of([0] * _depths(n), norms)
+        return cls._of([0] * _depths(n), norms, cross)
 
     @classmethod
-    def every(cls, n: int, size: int, *, norms: Norms = "private") -> Self:
+    def every(cls, n: int, size: int, *, norms: Norms = "private", cross: bool = False) -> Self:
         """Runs of `size` neighbouring depths share; the last run is shorter if `size` does not divide n."""
         if size < 1:
             raise ValueError(f"a run must hold at least 1 depth, got size={size}")
-        return cls._of([depth // size for depth in range(_depths(n))], norms)
+        return cls._of([depth // size for depth in range(_depths(n))], norms, cross)
 
     @classmethod
-    def sandwich(cls, n: int, *, norms: Norms = "private") -> Self:
+    def sandwich(cls, n: int, *, norms: Norms = "private", cross: bool = False) -> Self:
         """First and last depth private, all between them shared; with n ≤ 2 there is nothing between."""
         last = _depths(n) - 1
-        return cls._of([0 if depth == 0 else 2 if depth == last else 1 for depth in range(n)], norms)
+        return cls._of([0 if depth == 0 else 2 if depth == last else 1 for depth in range(n)], norms, cross)
 
     @classmethod
-    def all_but_last(cls, n: int, *, norms: Norms = "private") -> Self:
+    def all_but_last(cls, n: int, *, norms: Norms = "private", cross: bool = False) -> Self:
         """Depths 1…n−1 share one block, the last has its own (Subformer, Table 2)."""
-        return cls._of([0] * (_depths(n) - 1) + [1], norms)
+        return cls._of([0] * (_depths(n) - 1) + [1], norms, cross)
 
     @classmethod
-    def attention_only(cls, n: int, *, norms: Norms = "shared") -> Self:
+    def attention_only(cls, n: int, *, norms: Norms = "shared", cross: bool = False) -> Self:
         """One attention block (with its LayerNorm) for all depths, private FFNs (ALBERT, Table 4)."""
-        return cls.from_blocks([0] * _depths(n), range(n), norms)
+        return cls.from_blocks([0] * _depths(n), range(n), norms, cross)
 
     @classmethod
-    def ffn_only(cls, n: int, *, norms: Norms = "shared") -> Self:
+    def ffn_only(cls, n: int, *, norms: Norms = "shared", cross: bool = False) -> Self:
         """One FFN (with its LayerNorm) for all depths, private attention (ALBERT, Table 4)."""
-        return cls.from_blocks(range(_depths(n)), [0] * n, norms)
+        return cls.from_blocks(range(_depths(n)), [0] * n, norms, cross)
 
     @classmethod
-    def _of(cls, blocks: Sequence[int], norms: Norms) -> Self:
-        return cls.from_blocks(blocks, blocks, norms)
+    def _of(cls, blocks: Sequence[int], norms: Norms, cross: bool) -> Self:
+        return cls.from_blocks(blocks, blocks, norms, cross)
 
 
 def _depths(n: int) -> int:

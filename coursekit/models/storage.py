@@ -6,6 +6,7 @@ that differs from what the config alone would build is recorded by class and arg
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from coursekit.files import atomic_folder, write_json
 from coursekit.models.config import TransformerConfig
 from coursekit.models.encoder import Encoder
 from coursekit.models.heads import MaskedLM, SequenceClassifier
+from coursekit.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
-MODELS = {
-    "Encoder": lambda config, arguments: Encoder(config),
-    "MaskedLM": lambda config, arguments: MaskedLM(Encoder(config)),
-    "SequenceClassifier": lambda config, arguments: SequenceClassifier(Encoder(config), **arguments),
+Model = Encoder | MaskedLM | SequenceClassifier | Seq2Seq
+MODELS: dict[str, Callable[[dict[str, Any], dict[str, Any]], Model]] = {
+    "Encoder": lambda config, arguments: Encoder(TransformerConfig.from_dict(config)),
+    "MaskedLM": lambda config, arguments: MaskedLM(Encoder(TransformerConfig.from_dict(config))),
+    "SequenceClassifier": lambda config, arguments: SequenceClassifier(
+        Encoder(TransformerConfig.from_dict(config)), **arguments
+    ),
+    "Seq2Seq": lambda config, arguments: Seq2Seq(Seq2SeqConfig.from_dict(config)),
 }
 
 
-def save(model: Encoder | MaskedLM | SequenceClassifier, folder: Path | str) -> Path:
+def save(model: Model, folder: Path | str) -> Path:
     """Write the model as a folder, whole or not at all; shared and tied tensors once. Returns the folder.
 
     Raises ValueError for a model or a replaced layer that could not be rebuilt.
@@ -37,7 +43,7 @@ def save(model: Encoder | MaskedLM | SequenceClassifier, folder: Path | str) -> 
         raise unknown_name("model class", kind, MODELS)
     arguments = {"num_labels": model.num_labels} if kind == "SequenceClassifier" else {}
     with torch.device("meta"):
-        plain = MODELS[kind](model.config, arguments)
+        plain = MODELS[kind](model.config.to_dict(), arguments)
     header = {
         "format": "coursekit 1",
         "model": kind,
@@ -51,7 +57,7 @@ def save(model: Encoder | MaskedLM | SequenceClassifier, folder: Path | str) -> 
     return Path(folder)
 
 
-def load(folder: Path | str, *, device: torch.device | str = "cpu") -> Encoder | MaskedLM | SequenceClassifier:
+def load(folder: Path | str, *, device: torch.device | str = "cpu") -> Model:
     """Read what `save` wrote: same outputs, sharing, ties and shapes; in evaluation mode.
 
     Raises ValueError for a folder of another kind or damaged weights, FileNotFoundError for none.
@@ -63,7 +69,7 @@ def load(folder: Path | str, *, device: torch.device | str = "cpu") -> Encoder |
     if header.get("format") != "coursekit 1" or header.get("model") not in MODELS:
         raise ValueError(f"{folder} was not written by coursekit.models.save; for other models use from_huggingface")
     with torch.device("meta"):
-        model = MODELS[header["model"]](TransformerConfig.from_dict(header["config"]), header["arguments"])
+        model = MODELS[header["model"]](header["config"], header["arguments"])
         for path in sorted(header["replaced"], key=lambda path: path.count(".")):  # a parent before its children
             replace_module(model, model.get_submodule(path), _construct(**header["replaced"][path]))
     _fill(model, folder / "model.safetensors", device)

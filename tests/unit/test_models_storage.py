@@ -8,10 +8,10 @@ from safetensors import safe_open
 from torch import nn
 
 from coursekit.models import (
+    Attention,
     Encoder,
     FeedForward,
     MaskedLM,
-    SelfAttention,
     SequenceClassifier,
     SharingPlan,
     TransformerConfig,
@@ -61,7 +61,7 @@ def test_replaced_shapes(tiny: TransformerConfig, tmp_path) -> None:
     """A narrower FFN and fewer heads, shared ones too, are rebuilt from their description."""
     model = Encoder(tiny.replace(sharing=SharingPlan.all(3))).eval()
     assert replace_module(model, model.layers[1].ffn, FeedForward(24, 7, "gelu")) == 3
-    assert replace_module(model, model.layers[0].attention, SelfAttention(24, 3, 6, 0.1)) == 3
+    assert replace_module(model, model.layers[0].attention, Attention(24, 3, 6, 0.1)) == 3
     model.eval()
     other = load(save(model, tmp_path / "m"))
     ids = torch.randint(0, 40, (2, 5))
