@@ -1,0 +1,97 @@
+"""The encoder's own tokenizer: text to ids and back, a thin layer over `tokenizers`."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+
+class Tokenizer:
+    """A BERT-style tokenizer from a `tokenizer.json`, or from a folder that holds one.
+
+    The file's own padding and truncation are switched off: `pad` pads, `max_length` truncates.
+
+    Attributes: `pad_id mask_id cls_id sep_id unk_id`; `special_ids`, all of them in order; `vocab_size`;
+    `max_positions`, from the `config.json` beside the file, else 512. Raises FileNotFoundError if there is no
+    such file, ValueError if it is damaged or lacks one of [PAD] [MASK] [CLS] [SEP] [UNK].
+    """
+
+    def __init__(self, folder_or_file: Path | str):
+        path = Path(folder_or_file)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise FileNotFoundError(f"no tokenizer at {file}: expected a tokenizer.json or a folder with one")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"{file} is not a tokenizer file: {error}") from error
+        self._tokenizer.no_padding()
+        names = ("[PAD]", "[MASK]", "[CLS]", "[SEP]", "[UNK]")
+        missing = [name for name in names if self._tokenizer.token_to_id(name) is None]
+        if missing:
+            raise ValueError(f"the tokenizer in {file} has no {' '.join(missing)}")
+        self.pad_id, self.mask_id, self.cls_id, self.sep_id, self.unk_id = map(self._tokenizer.token_to_id, names)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
+        self.vocab_size = self._tokenizer.get_vocab_size()
+        config = file.with_name("config.json")
+        about = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        self.max_positions = about.get("max_position_embeddings", 512)
+
+    def encode(self, texts: Iterable[str], *, max_length: int | None = 512) -> list[list[int]]:
+        """Ids of each text, [CLS] and [SEP] around it: one list per text, of different lengths.
+
+        A text of more than `max_length` tokens loses its end; None keeps all of it, for storing documents
+        that are cut later. Raises ValueError if a text is not a string, or if `max_length` is below 3 or
+        above `max_positions`.
+        """
+        return [encoding.ids for encoding in self._encode(_strings(texts, "texts"), max_length)]
+
+    def encode_pairs(
+        self, first: Iterable[str], second: Iterable[str], *, max_length: int | None = 512
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Ids and token types of [CLS] first [SEP] second [SEP]; the type is 1 from the second text on.
+
+        A pair that is too long loses tokens from the end of its longer text, one at a time. Raises ValueError
+        as `encode`, and if there are not as many first as second texts.
+        """
+        first, second = _strings(first, "first"), _strings(second, "second")
+        if len(first) != len(second):
+            raise ValueError(f"pairs need as many second texts as first; got {len(first)} and {len(second)}")
+        encodings = self._encode(list(zip(first, second, strict=True)), max_length)
+        return [encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings]
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of one sequence of ids, without its special tokens unless asked to keep them."""
+        return self._tokenizer.decode(self._valid(ids), skip_special_tokens=skip_special)
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """The vocabulary's piece for each id. Raises ValueError for an id outside the vocabulary."""
+        return [self._tokenizer.id_to_token(i) for i in self._valid(ids)]
+
+    def _encode(self, inputs: list, max_length: int | None) -> list[tokenizers.Encoding]:
+        if max_length is None:
+            self._tokenizer.no_truncation()
+        elif 3 <= max_length <= self.max_positions:
+            self._tokenizer.enable_truncation(max_length)
+        else:
+            raise ValueError(f"max_length must be 3 to {self.max_positions} (the model's positions), got {max_length}")
+        return self._tokenizer.encode_batch_fast(inputs)
+
+    def _valid(self, ids: Sequence[int]) -> list[int]:
+        ids = [int(i) for i in ids]
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"id {i} is outside the vocabulary of {self.vocab_size}")
+        return ids
+
+
+def _strings(texts: Iterable[str], name: str) -> list[str]:
+    if isinstance(texts, str):
+        raise ValueError(f"{name} must be a list of strings, got one string; write [text]")
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}[{index}] must be a string, got {type(text).__name__}")
+    return texts

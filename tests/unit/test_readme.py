@@ -1,0 +1,14 @@
+"""What the README says of the units is what the course says of itself."""
+
+from coursekit.course.units import UNITS, course_root
+
+
+def test_unit_table() -> None:
+    """One row per unit with its title, summary, minutes, prerequisites and state."""
+    lines = (course_root() / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:3] in ("| 0", "| 1")]
+    assert [row[0] for row in rows] == [unit.number for unit in UNITS]
+    for row, unit in zip(rows, UNITS, strict=True):
+        title = f"[{unit.title}](notebooks/{unit.stem}.ipynb)" if unit.ready else unit.title
+        state = "ready" if unit.ready else "in the making"
+        assert row[1:] == [title, unit.summary, str(unit.minutes), ", ".join(unit.prerequisites) or "–", state]
