@@ -12,3 +12,11 @@ def test_unit_table() -> None:
         title = f"[{unit.title}](notebooks/{unit.stem}.ipynb)" if unit.ready else unit.title
         state = "ready" if unit.ready else "in the making"
         assert row[1:] == [title, unit.summary, str(unit.minutes), ", ".join(unit.prerequisites) or "–", state]
+
+
+def test_library_example(capsys) -> None:
+    """The README's Python runs as it stands and prints the counts it is about."""
+    code = (course_root() / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "22713216" in printed and "31515648" in printed

@@ -1,0 +1,77 @@
+"""How figures look, and how one is shown: once, with a text for those who cannot see it and one for those who can."""
+
+import html
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+from cycler import cycler
+from IPython import get_ipython
+from IPython.display import Image, Markdown, display
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's colours without yellow, which cannot be read on white."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+
+DPI = 144
+INCH = 96  # CSS pixels
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults: series differ in colour, marker and line; the ground is white in dark themes too."""
+    series = cycler(color=PALETTE) + cycler(marker=MARKERS) + cycler(linestyle=LINES)
+    matplotlib.rcParams.update(
+        {
+            "axes.prop_cycle": series * cycler(markevery=[0.08]),  # a long curve carries a few markers, not hundreds
+            "axes.axisbelow": True,
+            "axes.grid": True,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": "white",
+            "figure.figsize": (7.2, 4.0),
+            "font.size": 11,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.8,
+            "legend.edgecolor": "white",
+            "legend.framealpha": 0.85,
+            "lines.linewidth": 2,
+            "lines.markersize": 6,
+            "savefig.facecolor": "white",
+        }
+    )
+
+
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as PNG; the figure is closed."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+    return stream.getvalue()
+
+
+def show(figure: Figure, *, alt: str, caption: str) -> None:
+    """Show the figure once, as PNG, with its caption under it, and close it; outside IPython it is only closed.
+
+    `alt` says what is drawn for readers who cannot see it, `caption` in one sentence what to see. `alt` is stored in
+    the output's metadata, where nbconvert's classic template and others look for it; JupyterLab 4 has no alt texts
+    for PNG outputs, so it is also folded under the caption, for every front end. Raises ValueError for an empty
+    text or something that is not a figure.
+    """
+    if not isinstance(figure, Figure):
+        raise ValueError(f"show expects a matplotlib figure, got {type(figure).__name__}")
+    for name, text in (("alt", alt), ("caption", caption)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"a figure needs {name}=, a text that is not empty, got {text!r}")
+    width = round(figure.get_figwidth() * INCH)
+    png = to_png(figure)
+    if get_ipython() is None:
+        return
+    words = f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
+    display(Image(png, format="png", width=width, alt=alt), Markdown(f"{caption}\n\n{words}"))

@@ -1,0 +1,76 @@
+"""A figure with controls: the figure function is the widget; a reader without a kernel sees it drawn once."""
+
+import html
+from collections.abc import Callable
+
+import ipywidgets
+from IPython import get_ipython
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from coursekit.errors import unknown_name
+from coursekit.viz.style import show, to_png
+
+
+def explore(
+    figure_function: Callable[..., Figure],
+    *,
+    alt: str,
+    caption: str,
+    static: dict[str, object] | None = None,
+    **controls: object,
+) -> None:
+    """Controls over `figure_function(**values)`, and under them its static twin for the values `static`.
+
+    A control is an ipywidgets widget or what `interact` takes: (low, high, step) for a slider, a list for a menu, a
+    truth value for a box; `static` overrides their first values, which the twin has otherwise. A ValueError of the
+    figure function is shown in place of the figure. Where there is no kernel only the twin remains. Raises ValueError
+    without controls, or for a name in `static` that is no control.
+    """
+    if not controls:
+        raise ValueError("explore expects at least one control, such as width=(1, 10, 1)")
+    widgets = _widgets(controls)
+    for name in static or {}:
+        if name not in widgets:
+            raise unknown_name("control", name, widgets)
+    values = {name: widget.value for name, widget in widgets.items()} | (static or {})
+    if hasattr(get_ipython(), "kernel"):
+        display(_live(figure_function, widgets))
+    drawn_for = ", ".join(f"{name} = {value}" for name, value in values.items())
+    show(figure_function(**values), alt=alt, caption=f"{caption} (Drawn for {drawn_for}.)")
+
+
+def _widgets(controls: dict[str, object]) -> dict[str, ipywidgets.Widget]:
+    """One widget for each control, described by its name."""
+    widgets = {}
+    for name, control in controls.items():
+        try:
+            widget = ipywidgets.interactive.widget_from_abbrev(control)
+        except ValueError:
+            widget = None
+        if widget is None:
+            raise ValueError(
+                f"control {name} is {control!r}, expected (low, high, step), a list, True, False or a widget"
+            )
+        widget.description = widget.description or name
+        widgets[name] = widget
+    return widgets
+
+
+def _live(figure_function: Callable[..., Figure], widgets: dict[str, ipywidgets.Widget]) -> ipywidgets.Widget:
+    """The controls above one image that follows them."""
+    image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+    message = ipywidgets.HTML()
+
+    def redraw(_change: object = None) -> None:
+        try:
+            figure = figure_function(**{name: widget.value for name, widget in widgets.items()})
+        except ValueError as error:
+            image.layout.display, message.value = "none", html.escape(str(error))
+            return
+        image.value, image.layout.display, message.value = to_png(figure, dpi=80), None, ""
+
+    for widget in widgets.values():
+        widget.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*widgets.values(), message, image])
