@@ -1,6 +1,7 @@
 """Shared by all tests: fixed seeds, quiet libraries, and tiny encoders."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -9,6 +10,14 @@ import pytest
 import torch
 
 from coursekit.models import TransformerConfig
+
+
+@pytest.fixture(autouse=True, scope="session")
+def learners_progress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests solve is not what the learner solved."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSEKIT_PROGRESS", str(tmp_path_factory.mktemp("progress") / "progress.json"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,272 @@
+"""The command line: each command calls one function. What is heavy is imported by the command that needs it."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from coursekit import __version__
+
+
+class _OneLineErrors(TyperGroup):
+    """An error is one line on stderr and exit status 1; Ctrl-C is 130; COURSEKIT_DEBUG=1 shows where."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            ours = type(error).__module__.partition(".")[0] in ("click", "typer")  # usage errors and exits
+            if ours or _debug() or isinstance(error, BrokenPipeError):
+                raise
+            text = " ".join(str(error).split())
+            if not text or not isinstance(error, ValueError | OSError | RuntimeError):
+                text = " ".join(f"unexpected {type(error).__name__}: {text}".split())
+                text += " (COURSEKIT_DEBUG=1 shows where)"
+            typer.echo(f"error: {text}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _debug() -> bool:
+    return os.environ.get("COURSEKIT_DEBUG", "0") not in ("", "0")
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Units = Annotated[list[str] | None, typer.Argument(metavar="[UNIT]...", help="As 01 or parameters; all without.")]
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[object, ...]], right: tuple[str, ...] = ()) -> None:
+    """A table on stdout; the columns named in `right` are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """Yield what `run`, `build` and `review` report to: a bar per notebook on a terminal, else a line for each."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        yield lambda name, done, total: done or print(f"{name}: {total} cells", file=sys.stderr, flush=True)
+        return
+    with Progress(console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def step(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield step
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"coursekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """A course on making NLP transformers small."""
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this machine is ready, or what to do."""
+    from coursekit.course.doctor import examine
+
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            print(finding, flush=True)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Assets; all without.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Fill this folder, for offline machines.")] = None,
+) -> None:
+    """Download models and data, and check their hashes."""
+    from coursekit.data import assets, fetch
+    from coursekit.errors import unknown_name
+
+    for name in names or ():  # all names are tried before the first download
+        if name not in assets():
+            raise unknown_name("asset", name, assets())
+    for name in names or assets():
+        print(f"{name}: {fetch(name, to=to)}")
+
+
+@app.command()
+def lab(
+    prepare: Annotated[bool, typer.Option("--prepare", help="Do everything but start JupyterLab.")] = False,
+) -> None:
+    """Prepare the course and open it in JupyterLab."""
+    from coursekit.course.lab import lab
+
+    status = lab(prepare=prepare)
+    if prepare:
+        print("ready: assets and teacher are here")
+    raise typer.Exit(status)
+
+
+@app.command()
+def run(
+    units: Units = None,
+    profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    as_json: Json = False,
+) -> None:
+    """Run lessons and solutions without a browser."""
+    from coursekit.course.progress import separate_progress
+    from coursekit.course.run import run
+
+    with separate_progress(), _bars() as bars:  # a solution's right answers are not the learner's
+        results = run(units or None, profile=profile, progress=bars)
+    if as_json:
+        _print_json([asdict(result) for result in results])
+    else:
+        rows = [(r.unit, r.kind, f"{r.seconds:.0f} s", "ok" if r.ok else r.error) for r in results]
+        _table(("unit", "notebook", "time", "result"), rows, right=("time",))
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def start(
+    unit: Annotated[str, typer.Argument(help="As 01 or parameters.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move the present copy aside and make a new one.")] = False,
+) -> None:
+    """Copy a unit's exercise to my-work/."""
+    from coursekit.course.run import start
+
+    started = start(unit, fresh=fresh)
+    if started.backup:
+        print(f"{started.backup}: your earlier work")
+    print(f"{started.path}: {'there already, kept' if started.kept else 'ready'}")
+
+
+@app.command()
+def check(units: Units = None, as_json: Json = False) -> None:
+    """Run your exercises and list what their checks say."""
+    from coursekit.course.review import review, started_units
+
+    chosen = units or [unit.number for unit in started_units()]
+    if not chosen:
+        raise ValueError("no exercise in my-work/; `coursekit start UNIT` puts one there")
+    with _bars() as bars:
+        reviews = [review(unit, progress=bars) for unit in chosen]
+    if as_json:
+        _print_json([asdict(each) for each in reviews])
+    else:
+        for each in reviews:
+            for line in (*each.results, *(f"{each.unit} {error}" for error in each.errors)):
+                print(line)
+    if not all(each.right for each in reviews):
+        raise typer.Exit(1)
+
+
+@app.command()
+def progress(as_json: Json = False) -> None:
+    """Show what you have done so far."""
+    from coursekit.course.progress import COLUMNS, progress
+
+    done = progress()
+    if as_json:
+        _print_json([asdict(unit) for unit in done.units])
+    else:
+        _table(COLUMNS, done.rows(), right=("right", "attempted", "tasks", "points", "of", "hints"))
+
+
+@app.command()
+def params(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="As bert-base.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model the course knows.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count a model's parameters, beside what was published."""
+    from coursekit.course.params import preset_parameters
+
+    if bool(names) == every:
+        from coursekit.models import presets
+
+        raise ValueError(
+            f"expected names or --all, got {'both' if names else 'neither'}; known: {', '.join(presets())}"
+        )
+    counted = preset_parameters(names)
+    if as_json:
+        _print_json([asdict(model) for model in counted])
+        return
+    for model in counted:
+        print(f"{model.name}: {model.total:,} parameters counted here; {model.published} published in {model.source}")
+        print(f"what that counts: {model.counts}")
+        rows = [(part, f"{count:,}", f"{count / model.total:.1%}") for part, count in model.by_component.items()]
+        _table(("component", "parameters", "share"), rows, right=("parameters", "share"))
+        print()
+
+
+@app.command()
+def build(
+    units: Units = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a notebook is not its source's.")
+    ] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="Run what has outputs of other code.")] = False,
+) -> None:
+    """Make the notebooks from their sources."""
+    from coursekit.course.build import build
+    from coursekit.course.progress import separate_progress
+
+    with separate_progress(), _bars() as bars:
+        result = build(units or None, check=check, execute=execute, progress=bars)
+    for verb in ("written", "executed", "stale"):
+        for path in getattr(result, verb):
+            print(f"{verb}: {path}")
+    for problem in result.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The `coursekit` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What `coursekit lab` does: everything the first lesson needs, then JupyterLab on the welcome page."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from coursekit.course.units import course_root
+
+WELCOME = "notebooks/00_measuring.ipynb"
+
+
+def lab(*, prepare: bool = False) -> int:
+    """Fetch the assets, make the quick teacher, and (unless only `prepare`) run JupyterLab; returns its exit status.
+
+    Raises FileNotFoundError where only the library is installed, AssetError if an asset cannot be had.
+    """
+    from coursekit.data import fetch
+    from coursekit.train import load_teacher
+
+    root = course_root()
+    fetch()
+    load_teacher("quick")
+    if prepare:
+        return 0
+    return _serve(lab_command(root, display=has_display(os.environ), root_user=is_root()), root)
+
+
+def lab_command(root: Path, *, display: bool, root_user: bool) -> list[str]:
+    """The command that serves the course folder; token and port are Jupyter's own choice."""
+    page = f"/lab/tree/{WELCOME}" if (root / WELCOME).is_file() else "/lab"
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", f"--LabApp.default_url={page}"]
+    if root_user:
+        command.append("--allow-root")
+    if not display:
+        command.append("--no-browser")
+    return command
+
+
+def is_root() -> bool:
+    """Whether this process runs as root, for which Jupyter wants to be told."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def has_display(environment: Mapping[str, str], platform: str = sys.platform, marks: str = "/") -> bool:
+    """Whether a browser opened here would be seen: not over SSH, not in a container, not without a screen.
+
+    `marks` is the folder in which containers leave their marks.
+    """
+    if any(environment.get(name) for name in ("SSH_CONNECTION", "SSH_TTY")):
+        return False
+    if platform in ("darwin", "win32"):
+        return True
+    container = environment.get("container") or environment.get("KUBERNETES_SERVICE_HOST")
+    if container or any(Path(marks, mark).exists() for mark in (".dockerenv", "run/.containerenv")):
+        return False
+    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
+
+
+def _serve(command: list[str], root: Path) -> int:
+    """Run the server until it ends; Ctrl-C is its to answer."""
+    process = subprocess.Popen(command, cwd=root)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
