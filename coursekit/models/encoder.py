@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from coursekit.models.config import TransformerConfig
 from coursekit.models.embeddings import Embeddings
-from coursekit.models.layers import build_layers, initialise
+from coursekit.models.layers import build_layers, final_norm, initialise
 
 Layers = tuple[int, ...] | Literal["all"]
 
@@ -59,7 +59,8 @@ class EncoderOutput:
 
     last_hidden (B, T, H); pooled (B, H), None without a pooler; hidden[i] (B, T, H), 0 the embedding output;
     scores[i] (B, A, T, T) scaled, before mask and softmax; probs[i] (B, A, T, T) before dropout;
-    values[i] (B, A, T, H/A). The last four are empty unless captured.
+    values[i] (B, A, T, H/A). The last four are empty unless captured. With pre-norm, last_hidden is the LayerNorm of
+    the last hidden state.
     """
 
     last_hidden: Tensor
@@ -78,6 +79,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = build_layers(config, config.plan)
+        self.norm = final_norm(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
         self.apply(initialise)
 
@@ -108,6 +110,7 @@ class Encoder(nn.Module):
             x, states = layer(x, mask, inner)
             for name, state in (("hidden", x), *states.items()):
                 kept[name][number + (name == "hidden")] = state
+        x = x if self.norm is None else self.norm(x)
         pooled = None if self.pooler is None else self.pooler(x[:, 0]).tanh()
         length = len(self.layers)
         collected = {

@@ -43,7 +43,8 @@ class CrossAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One depth: attention and FFN, each followed by a residual sum and LayerNorm (post-norm, as BERT).
+    """One depth: attention and FFN, each with a residual sum and a LayerNorm: after the sum (post-norm, as BERT), or
+    with norm_first on what goes into the part (pre-norm), so that the sums run through all depths untouched.
 
     With `cross`, a decoder's depth: cross-attention stands between the two. `enter` maps the width of the depth
     before to this one's, where they differ. The parts may be the very same modules as in another depth: that is
@@ -56,6 +57,7 @@ class Layer(nn.Module):
         ffn: FeedForward,
         norms: list[nn.LayerNorm],
         dropout: float,
+        norm_first: bool = False,
         cross: CrossAttention | None = None,
         enter: Projection | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class Layer(nn.Module):
         self.attention, self.attention_norm = attention, norms[0]
         self.cross, self.cross_norm = cross, norms[1] if cross else None
         self.ffn, self.ffn_norm = ffn, norms[-1]
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.norm_first = nn.Dropout(dropout), norm_first
 
     def forward(
         self,
@@ -81,11 +83,19 @@ class Layer(nn.Module):
         """
         own, other = caches or (None, None)
         x = x if self.enter is None else self.enter(x)
-        attended, states = self.attention(x, mask, wanted, cache=own)
-        x = self.attention_norm(x + self.dropout(attended))
+        attended, states = self.attention(self._before(x, self.attention_norm), mask, wanted, cache=own)
+        x = self._after(x, attended, self.attention_norm)
         if self.cross is not None:
-            x = self.cross_norm(x + self.dropout(self.cross(x, source, source_mask, other)))
-        return self.ffn_norm(x + self.dropout(self.ffn(x))), states
+            seen = self.cross(self._before(x, self.cross_norm), source, source_mask, other)
+            x = self._after(x, seen, self.cross_norm)
+        return self._after(x, self.ffn(self._before(x, self.ffn_norm)), self.ffn_norm), states
+
+    def _before(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return norm(x) if self.norm_first else x
+
+    def _after(self, x: Tensor, change: Tensor, norm: nn.LayerNorm) -> Tensor:
+        x = x + self.dropout(change)
+        return x if self.norm_first else norm(x)
 
 
 def build_layers(config: TransformerConfig, plan: SharingPlan, cross: bool = False) -> nn.ModuleList:
@@ -106,12 +116,18 @@ def build_layers(config: TransformerConfig, plan: SharingPlan, cross: bool = Fal
                 once("ffn", ffn, FeedForward, size, intermediate, config.activation),
                 [once("norm", number, nn.LayerNorm, size, config.layer_norm_eps) for number in plan.norm[depth]],
                 config.dropout,
+                config.norm_first,
                 once("cross", attention, CrossAttention, config, size) if cross else None,
                 Projection(before, size, config) if before != size else None,
             )
         )
         before = size
     return nn.ModuleList(layers)
+
+
+def final_norm(config: TransformerConfig) -> nn.LayerNorm | None:
+    """The LayerNorm after the last depth that pre-norm needs and post-norm has already."""
+    return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.norm_first else None
 
 
 def _shape_at(config: TransformerConfig, depth: int, depths: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from coursekit.models.config import TransformerConfig, check_sandwich, plan_from_dict
 from coursekit.models.embeddings import Embeddings
 from coursekit.models.encoder import Encoder, key_mask
-from coursekit.models.layers import build_layers, initialise
+from coursekit.models.layers import build_layers, final_norm, initialise
 from coursekit.models.sharing import SharingPlan
 
 Cache = dict[str, Tensor]
@@ -79,6 +79,7 @@ class Seq2Seq(nn.Module):
         self.encoder = Encoder(shape)
         self.embeddings = Embeddings(shape, word=self.encoder.embeddings.word)
         self.layers = build_layers(shape, config.plan, cross=True)
+        self.norm = final_norm(shape)
         self.narrow = None
         if shape.embedding_size is not None:
             self.narrow = nn.Linear(shape.hidden_size, shape.embedding_size, bias=shape.embedding != "linear")
@@ -119,6 +120,7 @@ class Seq2Seq(nn.Module):
             x, _ = layer(x, causal, frozenset(), memory, seen, cache.layers[depth] if cache else None)
         if cache:
             cache.length += length
+        x = x if self.norm is None else self.norm(x)
         return self.embeddings.decode(x if self.narrow is None else self.narrow(x))
 
 

@@ -93,6 +93,7 @@ VARIANTS = {
     "sandwich": SANDWICH,
     "safe": SAFE,
     "subformer": SANDWICH | SAFE | INNER,
+    "subformer, pre-norm": SANDWICH | SAFE | INNER | dict(norm_first=True),
 }
 
 
@@ -231,6 +232,21 @@ def test_inner_width() -> None:
     ids, mask = sources()
     hidden = model.encoder(ids, mask, capture=Capture.all()).hidden
     assert [state.shape[-1] for state in hidden] == [16, 16, 24, 24, 16]
+
+
+@torch.no_grad()
+def test_pre_norm() -> None:
+    """The sums run through: with every part silenced, the states are the embeddings, and the last is normed."""
+    config = small(norm_first=True)
+    model = Encoder(config.encoder).eval()
+    assert count(Seq2Seq(config)) == count(Seq2Seq(small())) + 2 * 2 * 16
+    for layer in model.layers:
+        for part in (layer.attention.output, layer.ffn.down):
+            part.weight.zero_()
+            part.bias.zero_()
+    out = model(torch.randint(3, 30, (2, 5)), capture=Capture(hidden="all"))
+    assert torch.equal(out.hidden[4], out.hidden[0])
+    torch.testing.assert_close(out.last_hidden, nn.functional.layer_norm(out.hidden[0], (16,), eps=1e-12))
 
 
 def test_bad_input() -> None:
