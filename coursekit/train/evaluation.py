@@ -1,0 +1,57 @@
+"""What a trained model is worth: means over items, and its answers in the order of the questions."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from coursekit.train.pieces import Batches, LossFunction, epoch_of
+from coursekit.train.runtime import autocast
+from coursekit.train.step import Sums, add
+from coursekit.train.text import TextBatches, inputs
+
+
+def evaluate(
+    model: nn.Module, batches: Batches | Sequence[Any], loss: LossFunction, *, precision: str = "fp32"
+) -> dict[str, float]:
+    """Mean of the loss and of its parts over all items of epoch 0, whatever the sizes of the batches.
+
+    The model is in evaluation mode meanwhile, then as before. With several processes each does all of it. Raises
+    ValueError for no batches, or no items in them.
+    """
+    sums: Sums = {}
+    with inference(model, precision) as device:
+        for batch in epoch_of(batches, 0):
+            found = loss(model, send_to_device(batch, device))
+            if items := float(found.count):  # the mean over nothing may be NaN
+                means = {"loss": found.mean, **found.parts}
+                add(sums, {"items": items, **{name: float(mean) * items for name, mean in means.items()}})
+    items = sums.pop("items", 0.0)
+    if not items:
+        raise ValueError("nothing to evaluate: every batch has a count of 0")
+    return {name: total / items for name, total in sums.items()}
+
+
+def predict(model: nn.Module, batches: TextBatches, *, precision: str = "fp32") -> Tensor:
+    """Logits (N, labels) of a classifier on the CPU, row i for text i, however the batches were put together."""
+    rows, logits = [], []
+    with inference(model, precision) as device:
+        for numbers, batch in zip(batches.plan(0), batches.epoch(0), strict=True):
+            rows += numbers
+            logits.append(model(*inputs(send_to_device(batch, device))).logits.float().cpu())
+    return torch.cat(logits)[torch.tensor(rows).argsort()]
+
+
+@contextmanager
+def inference(model: nn.Module, precision: str) -> Iterator[torch.device]:
+    """The model in evaluation mode without gradients, then as before; yields the device it is on."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast(precision, device):
+            yield device
+    finally:
+        model.train(training)
