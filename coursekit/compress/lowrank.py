@@ -1,28 +1,53 @@
 """Low rank: one matrix kept as a product of two smaller ones."""
 
+import copy
+
 import torch
+from torch import Tensor, nn
 
 from coursekit.models import Encoder
 
 
 @torch.no_grad()
-def factorize_embeddings(encoder: Encoder, rank: int) -> Encoder:
-    """A copy of `encoder` whose V×H word table is its best rank-`rank` approximation, stored as V×E and E×H.
+def factorize_embeddings(encoder: Encoder, rank: int, weights: Tensor | None = None) -> Encoder:
+    """A copy of `encoder` whose V×H word table W is stored as V×E and E×H, with E = `rank`; the rest is unchanged.
 
-    By Eckart–Young the truncated SVD W ≈ (U√S)(√S Vᵀ) has the smallest Frobenius error of its rank. Positions,
-    token types and LayerNorm stay at H, so at rank = H the outputs are unchanged. Raises ValueError unless the
-    table is whole ("full") and 1 ≤ rank ≤ H.
+    Among all tables of that rank, the product has the smallest squared error Σᵢ weights[i]·‖Wᵢ − Ŵᵢ‖². Without
+    `weights` every word counts the same and the error is the tail of the spectrum (Eckart–Young); with `weights` (V,),
+    for instance how often a task uses each word, rare words pay for frequent ones. Positions, token types and
+    LayerNorm stay at H, so at rank = H the outputs are the same. The map starts with orthonormal columns.
+
+    Raises ValueError unless the table is whole ("full"), 1 ≤ rank ≤ H, and `weights`, if given, are V finite numbers of
+    which none is negative and one is positive.
     """
     config = encoder.config
     if config.embedding != "full":
         raise ValueError(f"the word table is already {config.embedding!r}; expected embedding 'full'")
     if not 1 <= rank <= config.hidden_size:
         raise ValueError(f"rank must lie between 1 and hidden_size {config.hidden_size}, got {rank}")
-    narrow = Encoder(config.replace(embedding="linear", embedding_size=rank))
-    tensors = encoder.state_dict()
-    left, singular, right = torch.linalg.svd(tensors.pop("embeddings.word.weight").double(), full_matrices=False)
-    root = singular[:rank].sqrt()
-    tensors["embeddings.word.weight"] = left[:, :rank] * root  # (V, E)
-    tensors["embeddings.map.weight"] = (root[:, None] * right[:rank]).T  # (H, E): nn.Linear stores out × in
-    narrow.load_state_dict(tensors)
-    return narrow.to(encoder.embeddings.word.weight).train(encoder.training)
+    old = encoder.embeddings.word.weight
+    table = old.double()
+    basis = _leading_directions(table, rank, weights)  # (H, E)
+
+    narrow = copy.deepcopy(encoder)  # keeps what is shared shared, and whatever else was changed in the encoder
+    narrow.config = narrow.embeddings.config = config.replace(embedding="linear", embedding_size=rank)
+    narrow.embeddings.word = nn.Embedding.from_pretrained((table @ basis).to(old), freeze=not old.requires_grad)
+    linear = nn.utils.skip_init(nn.Linear, rank, config.hidden_size, bias=False)  # no random numbers are drawn
+    linear.weight.copy_(basis)  # nn.Linear stores out × in = H × E
+    narrow.embeddings.map = linear.to(old)
+    return narrow.train(encoder.training)
+
+
+def _leading_directions(table: Tensor, rank: int, weights: Tensor | None) -> Tensor:
+    """(H, rank) first right singular vectors of √weights·table, as eigenvectors of its small H×H Gram matrix."""
+    if weights is None:
+        gram = table.T @ table
+    else:
+        weights = weights.to(table)
+        if weights.shape != table.shape[:1]:
+            raise ValueError(f"weights must be one number per word, ({len(table)},), got {tuple(weights.shape)}")
+        if not (weights.isfinite().all() and (weights >= 0).all() and weights.any()):
+            raise ValueError("weights must be finite, none negative and at least one positive")
+        gram = table.T @ (weights[:, None] * table)
+    values, vectors = torch.linalg.eigh(gram)  # ascending
+    return vectors.flip(-1)[:, :rank]

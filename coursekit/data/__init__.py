@@ -4,23 +4,43 @@ from coursekit.data.assets import assets, assets_folder, fetch, verify
 from coursekit.data.batching import Batch, length_batches, pad
 from coursekit.data.catalogue import Asset
 from coursekit.data.corpora import Split, Task, load_task
+from coursekit.data.documents import Documents, load_documents, split_documents, split_sentences
+from coursekit.data.masking import IGNORED, mask_tokens, whole_word_mask
 from coursekit.data.packages import AssetError
+from coursekit.data.pairs import SentencePair, nsp_pairs, sop_pairs
 from coursekit.data.store import TokenStore
-from coursekit.data.tokenizer import Tokenizer
+from coursekit.data.tokenizer import SubwordTokenizer, Tokenizer, train_tokenizer
+from coursekit.data.translation import Pairs, Translation, load_translation, without_brackets
 
 __all__ = [
     "Asset",
     "AssetError",
     "Batch",
+    "Documents",
+    "IGNORED",
+    "Pairs",
+    "SentencePair",
     "Split",
+    "SubwordTokenizer",
     "Task",
     "TokenStore",
     "Tokenizer",
+    "Translation",
     "assets",
     "assets_folder",
     "fetch",
     "length_batches",
+    "load_documents",
     "load_task",
+    "load_translation",
+    "mask_tokens",
+    "nsp_pairs",
     "pad",
+    "sop_pairs",
+    "split_documents",
+    "split_sentences",
+    "train_tokenizer",
     "verify",
+    "whole_word_mask",
+    "without_brackets",
 ]

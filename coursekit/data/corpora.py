@@ -88,13 +88,13 @@ def _rotten_tomatoes() -> Task:
         [row["movie_name"] for row in rows],
     )
     # 13 is the first seed whose three splits are all within 1.5 points of the whole's share of fresh, 0.578
-    return Task("rotten-tomatoes", labels, *_split_by_group(everything, test=0.17, validation=0.06, seed=13))
+    return Task("rotten-tomatoes", labels, *split_by_group(everything, test=0.17, validation=0.06, seed=13))
 
 
 _TASKS: dict[str, Callable[[], Task]] = {"rotten-tomatoes": _rotten_tomatoes}
 
 
-def _split_by_group(everything: Split, *, test: float, validation: float, seed: int) -> tuple[Split, ...]:
+def split_by_group(everything: Split, *, test: float, validation: float, seed: int) -> tuple[Split, ...]:
     """(train, validation, test): whole groups in a fixed shuffled order fill test, then validation.
 
     A text that test has is dropped from validation and train, one that validation has from train.

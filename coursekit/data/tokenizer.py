@@ -1,10 +1,13 @@
-"""The encoder's own tokenizer: text to ids and back, a thin layer over `tokenizers`."""
+"""Text to ids and back, a thin layer over `tokenizers`: the encoder's own tokenizer, and one learned from text."""
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from coursekit.files import atomic_file
 
 
 class Tokenizer:
@@ -85,6 +88,77 @@ class Tokenizer:
             if not 0 <= i < self.vocab_size:
                 raise ValueError(f"id {i} is outside the vocabulary of {self.vocab_size}")
         return ids
+
+
+SPECIAL = ("[PAD]", "[START]", "[END]", "[UNK]")
+
+
+class SubwordTokenizer:
+    """Text to pieces and back, for sequence to sequence. Make one with `train_tokenizer`, or read a saved file.
+
+    Attributes: `pad_id start_id end_id unk_id` (0 to 3) and `vocab_size`. Raises FileNotFoundError for no such file,
+    ValueError for a damaged or another one.
+    """
+
+    pad_id, start_id, end_id, unk_id = range(4)
+
+    def __init__(self, file: Path | str) -> None:
+        file = Path(file)
+        if not file.is_file():
+            raise FileNotFoundError(f"no tokenizer at {file}")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"{file} is not a tokenizer file: {error}") from error
+        if tuple(map(self._tokenizer.id_to_token, range(4))) != SPECIAL:
+            raise ValueError(
+                f"{file} is not a tokenizer of train_tokenizer: it does not begin with {' '.join(SPECIAL)}"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces, special ones included."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+        """Ids of each text, [END] after it: so an empty text has one token, not none."""
+        encodings = self._tokenizer.encode_batch_fast(_strings(texts, "texts"))
+        return [[*encoding.ids, self.end_id] for encoding in encodings]
+
+    def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
+        """Texts of sequences of ids, without special pieces. Raises ValueError for an id outside the vocabulary."""
+        sequences = [list(map(int, sequence)) for sequence in ids]
+        for i in (i for sequence in sequences for i in sequence):
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"id {i} is outside the vocabulary of {self.vocab_size}")
+        return [text.strip() for text in self._tokenizer.decode_batch(sequences)]
+
+    def save(self, file: Path | str) -> None:
+        """Write the tokenizer, whole or not at all."""
+        with atomic_file(Path(file)) as part:
+            self._tokenizer.save(str(part))
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, file: Path | str) -> SubwordTokenizer:
+    """Learn at most `vocab_size` pieces, the four special ones included, and keep them in `file`.
+
+    Byte-pair encoding inside words (Sennrich et al. 2016); a piece keeps the space before it, so decoding gives the
+    text back. The same texts give the same pieces. Raises ValueError for no text, or a vocabulary too small for the
+    characters of the texts.
+    """
+    texts = _strings(texts, "texts")
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    if not (least := len(SPECIAL)) < tokenizer.get_vocab_size() <= vocab_size:
+        raise ValueError(
+            f"a vocabulary of {vocab_size} cannot hold {least} special pieces and the characters of {len(texts)} texts"
+        )
+    with atomic_file(Path(file)) as part:
+        tokenizer.save(str(part))
+    return SubwordTokenizer(file)
 
 
 def _strings(texts: Iterable[str], name: str) -> list[str]:

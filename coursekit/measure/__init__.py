@@ -1,5 +1,6 @@
 """Honest measuring: weights counted once, bytes as stored, products as multiplied, times as ratios with a spread."""
 
+from coursekit.measure.bleu import Bleu, bleu, bleu_difference, chrf
 from coursekit.measure.flops import count_flops
 from coursekit.measure.latency import Latency, compare, format_seconds, latency
 from coursekit.measure.machine import cpu_features, cpu_name, machine
@@ -17,12 +18,14 @@ from coursekit.measure.statistics import (
     Difference,
     accuracy,
     bootstrap_interval,
+    mean_difference,
     paired_bootstrap,
     standard_error,
 )
 
 __all__ = [
     "PUBLISHED",
+    "Bleu",
     "Difference",
     "Latency",
     "ParameterCount",
@@ -30,8 +33,11 @@ __all__ = [
     "Report",
     "ReportRow",
     "accuracy",
+    "bleu",
+    "bleu_difference",
     "bootstrap_interval",
     "break_even_embedding_size",
+    "chrf",
     "compare",
     "count_flops",
     "count_parameters",
@@ -41,6 +47,7 @@ __all__ = [
     "format_seconds",
     "latency",
     "machine",
+    "mean_difference",
     "paired_bootstrap",
     "peak_memory",
     "report",

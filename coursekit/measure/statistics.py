@@ -60,10 +60,34 @@ def paired_bootstrap(
     a, b = _outcomes("correct_a", correct_a), _outcomes("correct_b", correct_b)
     if a.shape != b.shape:
         raise ValueError(f"correct_a has shape {np.shape(correct_a)}, correct_b {np.shape(correct_b)}")
-    means = _resampled_means(a - b, seed, repeats)
-    tail = min((means <= 0).sum(), (means >= 0).sum())
-    p = min(1.0, 2 * (int(tail) + 1) / (repeats + 1))
-    return Difference(float((a - b).mean()), *_ends(means, level), p)
+    return as_difference(float((a - b).mean()), _resampled_means(a - b, seed, repeats), level)
+
+
+def mean_difference(
+    a: ArrayLike, b: ArrayLike, weights: ArrayLike, *, seed: int, repeats: int = 10_000, level: float = 0.95
+) -> Difference:
+    """Σa/Σweights minus Σb/Σweights, as nats per token, by a paired bootstrap over items and seeds.
+
+    a and b: (S, N), any numbers, for S training seeds and the same N items; weights (N,), positive. p as
+    `paired_bootstrap`. Raises ValueError for other shapes, no items, or weights that are not positive.
+    """
+    a, b, weights = (np.asarray(values, dtype=float) for values in (a, b, weights))
+    if a.ndim != 2 or a.shape != b.shape or weights.shape != a.shape[1:] or not a.size:
+        raise ValueError(f"expected a and b (S, N) and weights (N,), got {a.shape}, {b.shape} and {weights.shape}")
+    if not (weights > 0).all():
+        raise ValueError(f"weights must be positive, got {weights.min()}")
+    require_counts(repeats=repeats)
+    rng, (seeds, items) = np.random.default_rng(seed), a.shape
+    drawn = rng.multinomial(items, np.full(items, 1 / items), size=repeats)  # (repeats, N)
+    per_seed = drawn @ (a - b).T / (drawn @ weights)[:, None]  # (repeats, S)
+    chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=repeats) / seeds
+    return as_difference(float((a - b).mean(0).sum() / weights.sum()), (per_seed * chosen).sum(1), level)
+
+
+def as_difference(whole: float, resampled: np.ndarray, level: float = 0.95) -> Difference:
+    """A difference with the interval and the p-value that its resampled values (repeats,) give it."""
+    tail = int(min((resampled <= 0).sum(), (resampled >= 0).sum()))
+    return Difference(whole, *_ends(resampled, level), min(1.0, 2 * (tail + 1) / (len(resampled) + 1)))
 
 
 def _resampled_means(values: np.ndarray, seed: int, repeats: int) -> np.ndarray:

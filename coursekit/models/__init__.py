@@ -12,6 +12,7 @@ from coursekit.models.presets import build, preset, presets
 from coursekit.models.seq2seq import Seq2Seq, Seq2SeqConfig, Seq2SeqOutput
 from coursekit.models.sharing import SharingPlan
 from coursekit.models.storage import load, replace_module, save
+from coursekit.models.tying import share_layers
 
 __all__ = [
     "Attention",
@@ -38,4 +39,5 @@ __all__ = [
     "presets",
     "replace_module",
     "save",
+    "share_layers",
 ]

@@ -1,6 +1,7 @@
 """Hugging Face models to ours: the same numbers under shorter names."""
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,20 +75,29 @@ _TIED = r"(cls\.)?predictions\.decoder\.(weight|bias)|vocab_projector\.weight|.*
 def from_huggingface(source: nn.Module | Path | str) -> Encoder | MaskedLM | SequenceClassifier:
     """Our model with the weights of a BERT, ALBERT or DistilBERT: the plain model, its masked-LM or classifier head.
 
-    source: a transformers model, or a folder with its `config.json` and `model.safetensors`. Outputs are equal to
-    rounding; the result is in evaluation mode. Raises ValueError for another architecture, an untied output table,
-    or weights that do not fit the config.
+    source: a transformers model, or a folder with its `config.json` and `model.safetensors` or, from older days,
+    `pytorch_model.bin`. Outputs are equal to rounding; the result is in evaluation mode. Raises ValueError for another
+    architecture, an untied output table, or weights that do not fit the config.
     """
     if isinstance(source, nn.Module):
         config, tensors = source.config.to_dict(), source.state_dict()
     else:
-        folder = Path(source)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise ValueError(f"{folder} holds no {name}; expected a Hugging Face model folder")
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "model.safetensors")
+        config, tensors = _read_folder(Path(source))
     return _convert(config, tensors)
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no config.json; expected a Hugging Face model folder")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if (folder / "model.safetensors").is_file():
+        return config, load_file(folder / "model.safetensors")
+    if (file := folder / "pytorch_model.bin").is_file():
+        try:  # a pickle could run code; this reads tensors and nothing else
+            return config, torch.load(file, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{file} is damaged, or holds more than tensors") from error
+    raise ValueError(f"{folder} holds no model.safetensors or pytorch_model.bin; expected a Hugging Face model folder")
 
 
 def _convert(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Encoder | MaskedLM | SequenceClassifier:

@@ -1,10 +1,11 @@
-"""One training loop on Accelerate, its checkpoints, evaluation, and the fine-tuned teacher of the course."""
+"""One training loop on Accelerate, its checkpoints, evaluation, pretraining, and the course's fine-tuned teacher."""
 
 from coursekit.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from coursekit.train.config import TrainConfig, learning_rate, make_optimizer
 from coursekit.train.evaluation import evaluate, predict
 from coursekit.train.loop import train
 from coursekit.train.pieces import Batches, DivergedError, Frozen, Loss, LossFunction, TrainResult
+from coursekit.train.pretrain import MaskedBatches, masked_lm_loss, masked_lm_metrics, rows_of_tokens
 from coursekit.train.runtime import has_bf16
 from coursekit.train.teacher import (
     PROFILES,
@@ -25,6 +26,7 @@ __all__ = [
     "Frozen",
     "Loss",
     "LossFunction",
+    "MaskedBatches",
     "PROFILES",
     "Profile",
     "Teacher",
@@ -41,8 +43,11 @@ __all__ = [
     "load_checkpoint",
     "load_teacher",
     "make_optimizer",
+    "masked_lm_loss",
+    "masked_lm_metrics",
     "predict",
     "pretrained_encoder",
+    "rows_of_tokens",
     "save_checkpoint",
     "text_batches",
     "train",

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike
 
 from coursekit.measure import break_even_embedding_size, embedding_parameters
@@ -78,6 +78,7 @@ def factorised_table(vocabulary: int = 100, hidden: int = 10, width: int = 5) ->
         [width], [both], color=worth, marker=MARKERS[0 if both < full else 5], ms=10, ls="", markevery=1, label=label
     )
     axis.set(title="Numbers to store", xlabel="width E", ylim=(0, None), xlim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="lower right", fontsize=9.5, frameon=True, framealpha=0.9, edgecolor="none")
     return figure
 
@@ -116,7 +117,7 @@ def spectrum(real: ArrayLike, random: ArrayLike, break_even: float) -> Figure:
     values.set(title="Singular values", xlabel="number", ylim=(0, None))
     values.legend()
     energy.axvline(break_even, color=PALETTE[6], linestyle=":")
-    energy.text(break_even - 4, 4, f"break-even {break_even:.0f}", ha="right")
+    energy.text(break_even - 6, 3, f"break-even {break_even:.0f}", ha="right")
     energy.set(title="Energy kept, %", xlabel="width E", ylim=(0, 102))
     return figure
 
@@ -133,44 +134,38 @@ def widths_against_quality(
 
     Both map a method to rows (value, low, high), one per width: (W, 3), in [−1, 1] and [0, 1].
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), sharex=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), sharex=True)
     for axis, results, scale in ((left, agreement, 1), (right, accuracy, 100)):
         for number, (name, rows) in enumerate(results.items()):
             value, low, high = scale * np.asarray(rows, dtype=float).T
-            shift = np.asarray(widths) * 1.02**number  # so that intervals do not hide each other
             axis.errorbar(
-                shift,
+                np.asarray(widths) + 4 * number,  # beside each other, so that the intervals can be seen
                 value,
                 (value - low, high - value),
                 label=name,
                 color=PALETTE[number],
                 marker=MARKERS[number],
-                linestyle=("-", "--", "-.")[number % 3],
+                linestyle=("-", "--")[number % 2],
                 capsize=3,
+                markevery=1,
             )
-        axis.axvline(break_even, color=PALETTE[6], linestyle=":")
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(widths, [str(width) if width != 352 else "" for width in widths])
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlabel("width E of the table")
-    left.set(title="Similarities: agreement with the whole table", ylim=(0, 1.03))
-    right.axhline(100 * majority, color=PALETTE[6], linestyle="--", linewidth=1.2, label="always the larger class")
+        axis.axvline(break_even, color=PALETTE[6], linestyle=":", label="break-even in bytes")
+        axis.set(xlabel="width E of the word table", xlim=(0, None))
+        axis.xaxis.set_major_locator(MultipleLocator(64))
+    left.set(title="Similarities: agreement with E = H", ylim=(0, 1.03))
+    right.axhline(100 * majority, color=PALETTE[6], linestyle="-.", linewidth=1.2, label="always the larger class")
     right.set(title="Classifier: accuracy, %")
-    left.legend(loc="lower right")
-    right.legend(loc="lower right")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9.5)
     return figure
 
 
 def relative_quality(series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-    """Quality against width, both in per cent of the whole table's: name → (E/H, quality of that width)."""
-    figure, axis = plt.subplots(figsize=(7.2, 4.0))
+    """Quality against width, each in per cent of what the widest gives: name → (shares E/H, qualities)."""
+    figure, axis = plt.subplots(figsize=(7.2, 4.6))
     for number, (name, (shares, quality)) in enumerate(series.items()):
         order = np.argsort(shares)
-        x, y = 100 * np.asarray(shares)[order], np.asarray(quality, dtype=float)[order]
+        x, y = 100 * np.asarray(shares)[order], 100 * np.asarray(quality, dtype=float)[order]
         axis.plot(x, 100 * y / y[-1], label=name, color=PALETTE[number], marker=MARKERS[number], markevery=1)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks((12.5, 25, 50, 100), ("12.5", "25", "50", "100"))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set(xlabel="width E, % of the hidden size H", ylabel="quality, % of that at E = H")
-    axis.legend(loc="lower right")
+    axis.set(xlabel="width E, % of the hidden size H", ylabel="quality, % of that at E = H", xlim=(0, None))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9.5)
     return figure

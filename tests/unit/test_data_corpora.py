@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coursekit.data import Split, load_task
-from coursekit.data.corpora import _split_by_group
+from coursekit.data.corpora import split_by_group
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_text_in_two_groups_stays_where_it_matters_most():
     texts = [f"film {f} row {r}" if r else " A  Common\nText " + " " * f for f in range(10) for r in range(10)]
     texts = [text.upper() if i >= 50 else text for i, text in enumerate(texts)]
     everything = Split(texts, [0] * 100, [f"film{i // 10}" for i in range(100)])
-    train, validation, test = _split_by_group(everything, test=0.2, validation=0.1, seed=0)
+    train, validation, test = split_by_group(everything, test=0.2, validation=0.1, seed=0)
     assert (len(train), len(validation), len(test)) == (63, 9, 20)
     assert "a common text" in normalised(test) and "a common text" not in normalised(train)
 
@@ -111,7 +111,7 @@ def test_a_text_in_two_groups_stays_where_it_matters_most():
 )
 def test_split_by_group_loses_only_leaks(rows, seed):
     everything = Split([t for _, t in rows], [0] * len(rows), [str(g) for g, _ in rows])
-    splits = _split_by_group(everything, test=0.2, validation=0.2, seed=seed)
+    splits = split_by_group(everything, test=0.2, validation=0.2, seed=seed)
     assert set().union(*(normalised(s) for s in splits)) == normalised(everything)
     kept = [(g, t) for s in splits for g, t in zip(s.groups, s.texts, strict=True)]
     assert not Counter(kept) - Counter((str(g), t) for g, t in rows)
