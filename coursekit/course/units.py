@@ -55,7 +55,7 @@ UNITS = (
         "measuring",
         "Measuring honestly",
         "One real encoder measured five ways, and why 90 % zeros give the same file and the same speed.",
-        75,
+        100,
     ),
     Unit(
         "01",

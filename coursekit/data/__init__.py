@@ -8,6 +8,7 @@ from coursekit.data.documents import Documents, load_documents, split_documents,
 from coursekit.data.masking import IGNORED, mask_tokens, whole_word_mask
 from coursekit.data.packages import AssetError
 from coursekit.data.pairs import SentencePair, nsp_pairs, sop_pairs
+from coursekit.data.reactions import REACTIONS, ReactionTokenizer, mask_each
 from coursekit.data.store import TokenStore
 from coursekit.data.tokenizer import SubwordTokenizer, Tokenizer, train_tokenizer
 from coursekit.data.translation import Pairs, Translation, load_translation, without_brackets
@@ -19,6 +20,8 @@ __all__ = [
     "Documents",
     "IGNORED",
     "Pairs",
+    "REACTIONS",
+    "ReactionTokenizer",
     "SentencePair",
     "Split",
     "SubwordTokenizer",
@@ -33,6 +36,7 @@ __all__ = [
     "load_documents",
     "load_task",
     "load_translation",
+    "mask_each",
     "mask_tokens",
     "nsp_pairs",
     "pad",

@@ -7,6 +7,7 @@ from coursekit.train.loop import train
 from coursekit.train.pieces import Batches, DivergedError, Frozen, Loss, LossFunction, TrainResult
 from coursekit.train.pretrain import MaskedBatches, masked_lm_loss, masked_lm_metrics, rows_of_tokens
 from coursekit.train.runtime import has_bf16
+from coursekit.train.seq2seq import PairBatches, pair_batches, score_pairs, translate, translation_loss
 from coursekit.train.teacher import (
     PROFILES,
     Profile,
@@ -27,6 +28,7 @@ __all__ = [
     "Loss",
     "LossFunction",
     "MaskedBatches",
+    "PairBatches",
     "PROFILES",
     "Profile",
     "Teacher",
@@ -45,10 +47,14 @@ __all__ = [
     "make_optimizer",
     "masked_lm_loss",
     "masked_lm_metrics",
+    "pair_batches",
     "predict",
     "pretrained_encoder",
     "rows_of_tokens",
     "save_checkpoint",
+    "score_pairs",
     "text_batches",
     "train",
+    "translate",
+    "translation_loss",
 ]

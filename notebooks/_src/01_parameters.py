@@ -373,7 +373,7 @@ reference = cosines(encoder, snippets)
 # ### Second question: does a task still work?
 #
 # The same for the classifier of film reviews, fine-tuned with the whole table: put the narrow table in, train nothing,
-# and count right answers on the 774 validation snippets. No film in them was seen in training.
+# and count right answers on the 776 validation snippets. No film in them was seen in training.
 
 # %% name="right-answers"
 labels = torch.tensor(task.validation.labels)
@@ -488,7 +488,7 @@ show(
 
 # %% name="assert-use"
 assert similar[BY_USE][at[128]][0] > similar[EQUAL][at[128]][0] + 0.15  # seen: about 0.3; no training involved
-assert accurate[BY_USE][at[384]][0] - accurate[BY_USE][at[128]][0] < 0.04  # noise of 774 snippets: 1.4 points
+assert accurate[BY_USE][at[384]][0] - accurate[BY_USE][at[128]][0] < 0.04  # noise of 776 snippets: 1.4 points
 assert accurate[BY_USE][at[64]][0] - accurate[EQUAL][at[64]][0] > 0.05
 
 # %% [markdown]
@@ -599,7 +599,7 @@ show(
 # > - *Factorised embeddings do not cost accuracy.* **They cost a little, depending on the width.** Published: 0.6
 # >   points of ALBERT's average at $E = 128$ with layers of its own (82.3 to 81.7); 1.7 BLEU in Subformer's Table 1
 # >   for a linear $E = 128$ (27.7 to 26.0), 0.6 for $E = 256$. Measured here: much for a plain cut; for one by use
-# >   nothing that 774 snippets can show down to about a third of the width, on one task.
+# >   nothing that 776 snippets can show down to about a third of the width, on one task.
 #
 # ### Choose, then test once
 #

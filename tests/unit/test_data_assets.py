@@ -184,6 +184,24 @@ def test_tar_in_a_source_distribution(index, monkeypatch):
     assert (fetch("toy", quiet=True) / "words.txt").read_bytes() == WORDS
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_the_code_of_a_source_distribution_runs_only_if_its_archive_has_the_recorded_hash(
+    right, index, tmp_path, monkeypatch, capsys
+):
+    mark = tmp_path / "setup.py ran"
+    setup = f"open({str(mark)!r}, 'w').close()\nraise SystemExit('no metadata')\n"
+    meta = b"Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n"
+    project = b'[build-system]\nrequires = []\nbuild-backend = "setup"\nbackend-path = ["."]\n'
+    archive = tarred({"toy-1.0/PKG-INFO": meta, "toy-1.0/setup.py": setup.encode(), "toy-1.0/pyproject.toml": project})
+    (index / "toy-1.0.tar.gz").write_bytes(archive)
+    expected = hashlib.sha256(archive if right else b"another archive").hexdigest()
+    register(monkeypatch, Source("toy==1.0", "sdist", len(archive), MEMBERS[:1], sha256=expected))
+    with pytest.raises(AssetError, match="toy==1.0"):
+        fetch("toy")
+    assert mark.exists() == right
+    assert "toy: to read its metadata, pip runs the setup.py of toy==1.0" in capsys.readouterr().err
+
+
 # --- a source that is refused
 
 
