@@ -1,0 +1,429 @@
+"""Whole models: what is quantized and what is not, sharing and ties, files, calibration, bad input."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from coursekit.compress.quantization import (
+    SCHEMES,
+    Int8Linear,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    RangeObserver,
+    Scheme,
+    fold_into_norm,
+    input_statistics,
+    quantizable,
+    quantization_report,
+    quantize,
+    quantize_model,
+    smooth_scales,
+)
+from coursekit.measure import count_flops, count_parameters, stored_bytes
+from coursekit.models import Encoder, MaskedLM, Seq2Seq, SequenceClassifier, SharingPlan, TransformerConfig, load, save
+from coursekit.models.seq2seq import Seq2SeqConfig
+
+CALIBRATED = {"int8-static", "int4-gptq"}
+
+
+def texts(batches: int = 3) -> list[dict[str, torch.Tensor]]:
+    """Batches with padding on the right."""
+    made = []
+    for _ in range(batches):
+        lengths = torch.randint(2, 8, (5,))
+        made.append({"input_ids": torch.randint(1, 40, (5, 7)), "attention_mask": torch.arange(7) < lengths[:, None]})
+    return made
+
+
+def quantized(model: nn.Module, scheme: str, **options) -> nn.Module:
+    """The model by a scheme, calibrated where it must be."""
+    return quantize_model(model, scheme, calibration=texts() if scheme in CALIBRATED else None, **options)
+
+
+@pytest.fixture
+def wide(tiny: TransformerConfig) -> TransformerConfig:
+    """Widths that int4's groups of 16 to 64 divide."""
+    return tiny.replace(hidden_size=64, intermediate_size=96)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@torch.no_grad()
+def test_every_scheme_is_smaller_and_close(wide, scheme):
+    """A copy with all linear layers of the encoder in codes; the model itself is as it was."""
+    model = SequenceClassifier(Encoder(wide), 2).eval()
+    ids = torch.randint(1, 40, (4, 6))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    exact = model(ids).last_hidden
+    other = quantized(model, scheme)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert type(model.encoder.layers[0].ffn.up) is nn.Linear
+    kinds = {path for path, module in other.named_modules() if isinstance(module, QuantizedLinear)}
+    assert len(kinds) == 3 * 6 + 1
+    assert type(other.classifier) is nn.Linear
+    error = float((other(ids).last_hidden - exact).norm() / exact.norm())
+    limit = {"int8": 0.03, "int8-static": 0.03, "int8-weight-only": 0.02, "ternary": 1.0}.get(scheme, 0.2)
+    assert 0 < error < limit
+    assert stored_bytes(other) < stored_bytes(model) * (0.5 if scheme.startswith("int8") else 0.45)
+    assert count_parameters(other).total == count_parameters(model).total
+    assert count_flops(other, 2, 5) == count_flops(model, 2, 5)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("embeddings", [False, True])
+@torch.no_grad()
+def test_round_trip(wide, tmp_path, scheme, embeddings):
+    """Saved, loaded: equal outputs to the bit, sharing kept; the file is what `stored_bytes` says."""
+    config = wide.replace(sharing=SharingPlan.sandwich(3), vocab_size=400, embedding="factorised", embedding_size=32)
+    model = quantized(MaskedLM(Encoder(config)).eval(), scheme, embeddings=embeddings)
+    ids = torch.randint(1, 40, (2, 5))
+    folder = save(model, tmp_path / "m")
+    other = load(folder)
+    assert torch.equal(model(ids).logits, other(ids).logits)
+    size = (folder / "model.safetensors").stat().st_size
+    header = int.from_bytes((folder / "model.safetensors").read_bytes()[:8], "little") + 8
+    assert size - header == stored_bytes(model) == stored_bytes(other)
+
+
+@torch.no_grad()
+def test_file_within_five_percent(tmp_path):
+    """The header too, at a size nearer to real ones."""
+    model = quantize_model(Encoder(TransformerConfig(3000, 128, 2, 4, 512)), "int4", embeddings=True)
+    size = (save(model, tmp_path / "m") / "model.safetensors").stat().st_size
+    assert stored_bytes(model) <= size <= 1.05 * stored_bytes(model)
+    linear = 2 * (4 * 128**2 + 2 * 128 * 512) + 128**2
+    assert stored_bytes(model) < (linear + (3000 + 512 + 2) * 128) * (4 + 32 / 64) / 8 + 20_000
+
+
+@torch.no_grad()
+def test_shared_layers_stay_shared(tiny):
+    """One set of codes, used in all depths."""
+    model = Encoder(tiny.replace(sharing=SharingPlan.all(3))).eval()
+    other = quantize_model(model, "int8")
+    assert other.layers[0].attention is other.layers[2].attention
+    assert isinstance(other.layers[2].attention.query, Int8Linear)
+    assert model.layers[0].attention.query is model.layers[2].attention.query
+    one_layer = 4 * 24 * 24 + 2 * 24 * 36 + (5 * 24 + 36) * 8 + 2 * 2 * 24 * 4  # codes; scales and biases; LayerNorms
+    assert stored_bytes(quantize_model(Encoder(tiny), "int8")) - stored_bytes(other) == 2 * one_layer
+
+
+@torch.no_grad()
+def test_one_layer_used_under_two_names():
+    """Replaced wherever it is referred to, lists and attributes alike."""
+    linear = nn.Linear(8, 8)
+    model = nn.Sequential(linear, nn.Sequential(linear, nn.ReLU()))
+    model.alias = linear
+    other = quantize_model(model, "int8")
+    assert isinstance(other[0], Int8Linear)
+    assert other[0] is other[1][0] is other.alias
+    assert isinstance(quantize_model(linear), Int8Linear)
+
+
+@pytest.mark.parametrize("embedding", ["full", "linear", "factorised"])
+@pytest.mark.parametrize("scheme", ["int8", "int4", "ternary"])
+@torch.no_grad()
+def test_tied_embeddings_on_both_sides_or_neither(wide, embedding, scheme):
+    """The output scores with the very codes of the input, and no second table is stored."""
+    size = None if embedding == "full" else 32
+    model = MaskedLM(Encoder(wide.replace(embedding=embedding, embedding_size=size, vocab_size=300))).eval()
+    neither = quantize_model(model, scheme)
+    assert neither.encoder.embeddings.word.weight.dtype == torch.float32
+    assert torch.equal(neither.encoder.embeddings.word.weight, model.encoder.embeddings.word.weight)
+    both = quantize_model(model, scheme, embeddings=True)
+    word = both.encoder.embeddings.word
+    assert isinstance(word, QuantizedEmbedding)
+    assert stored_bytes(both) < stored_bytes(neither)
+    hidden = torch.randn(1, 32 if embedding == "factorised" else 64)
+    seen = hidden @ both.encoder.embeddings.map.weight if embedding == "linear" else hidden
+    torch.testing.assert_close(both.encoder.embeddings.decode(hidden), seen @ word(torch.arange(300)).T)
+
+
+@torch.no_grad()
+def test_a_table_in_two_places(tiny):
+    """An encoder-decoder's one table: three uses, one set of codes."""
+    model = Seq2Seq(Seq2SeqConfig(tiny.replace(token_types=0, pooler=False), 2)).eval()
+    other = quantize_model(model, "int8", embeddings=True)
+    assert other.encoder.embeddings.word is other.embeddings.word
+    ids = torch.randint(1, 40, (2, 5))
+    exact = model(ids, None, ids).logits
+    assert (other(ids, None, ids).logits - exact).norm() < 0.05 * exact.norm()
+
+
+@torch.no_grad()
+def test_weights_tied_by_tensor_are_left_alone():
+    """Quantizing one side would untie them and grow the model: a language model's head on its own table."""
+    model = nn.Module()
+    model.table, model.body, model.head = nn.Embedding(30, 8), nn.Linear(8, 8), nn.Linear(8, 30, bias=False)
+    model.head.weight = model.table.weight
+    other = quantize_model(model, "int8", embeddings=True)
+    assert other.head.weight is other.table.weight
+    assert isinstance(other.body, Int8Linear)
+    report = {layer.path: layer.what for layer in quantization_report(model, other).layers}
+    assert report["table"] == "skipped: weight tied to head"
+    assert stored_bytes(other) < stored_bytes(model)
+
+
+@torch.no_grad()
+def test_report_lists_every_layer(tiny):
+    """All modules with weights and all attentions; what was skipped says why; bytes add up to the model's."""
+    model = SequenceClassifier(Encoder(tiny.replace(sharing=SharingPlan.all(3))), 2)
+    other = quantize_model(model, "int8", exclude=("classifier", "pooler"))
+    report = quantization_report(model, other)
+    what = {layer.path: layer.what for layer in report.layers}
+    assert set(what) == {
+        *(f"encoder.embeddings.{name}" for name in ("word", "position", "token_type", "norm")),
+        "encoder.layers.0.attention",
+        *(f"encoder.layers.0.attention.{name}" for name in ("query", "key", "value", "output")),
+        "encoder.layers.0.attention_norm",
+        *(f"encoder.layers.0.ffn.{name}" for name in ("up", "down")),
+        "encoder.layers.0.ffn_norm",
+        "encoder.pooler",
+        "classifier",
+    }
+    assert what["encoder.layers.0.ffn.up"] == "int8 per row, dynamic activation codes"
+    assert what["encoder.layers.0.attention"].startswith("skipped: scores, softmax")
+    assert what["encoder.layers.0.ffn_norm"] == "skipped: LayerNorm stays in full precision"
+    assert what["encoder.embeddings.word"] == "skipped: embedding table, left in full precision"
+    assert what["encoder.pooler"] == what["classifier"] == "skipped: left in full precision on request"
+    assert report.bytes_before == stored_bytes(model)
+    assert report.bytes_after == stored_bytes(other)
+    assert "int8 per row" in str(report)
+
+
+@torch.no_grad()
+def test_masked_lm_report_adds_up(wide):
+    """The vocabulary bias has no layer of its own but is counted."""
+    model = MaskedLM(Encoder(wide))
+    other = quantize_model(model, "int4", embeddings=True)
+    report = quantization_report(model, other)
+    assert (report.bytes_before, report.bytes_after) == (stored_bytes(model), stored_bytes(other))
+    assert {layer.path: layer.what for layer in report.layers}["encoder.layers.0.ffn.down"] == (
+        "int4 in groups of 48, packed, no activation codes"
+    )
+
+
+def real_rows(model: Encoder, batches) -> torch.Tensor:
+    """The inputs of the first layer at all real tokens."""
+    return torch.cat([model.embeddings(batch["input_ids"])[batch["attention_mask"]] for batch in batches])
+
+
+@torch.no_grad()
+def test_calibration_sees_all_batches(tiny):
+    """Minimum, maximum and XᵀX over the real tokens of every batch, in evaluation mode; a pooler's one row per text."""
+    model, batches = Encoder(tiny).train(), texts()
+    layers = {"query": model.layers[0].attention.query, "pooler": model.pooler}
+    seen = input_statistics(model, batches, layers, hessian=True)
+    assert model.training
+    rows = real_rows(model.eval(), batches)
+    torch.testing.assert_close(seen["query"].low, rows.amin(0))
+    torch.testing.assert_close(seen["query"].largest, rows.abs().amax(0))
+    torch.testing.assert_close(seen["query"].hessian, rows.T @ rows / len(rows))
+    assert (seen["query"].count, seen["pooler"].count) == (len(rows), 15)
+    static = quantize_model(model, "int8-static", calibration=batches).layers[0].attention.query
+    torch.testing.assert_close(static.input_scale, (rows.amax() - rows.amin()) / 255)
+
+
+@torch.no_grad()
+def test_padding_is_left_out_of_calibration(tiny):
+    """A padding token a hundred times larger than all others changes nothing."""
+    model, batches = Encoder(tiny).eval(), texts()
+    model.embeddings.norm = nn.Identity()
+    model.embeddings.word.weight[39] = 100.0
+    quiet = [batch | {"input_ids": batch["input_ids"].clamp(max=38)} for batch in batches]
+    loud = [
+        batch | {"input_ids": batch["input_ids"].where(batch["attention_mask"], torch.tensor(39))} for batch in quiet
+    ]
+    query = {"query": model.layers[0].attention.query}
+    ranges = [input_statistics(model, data, query)["query"].largest for data in (loud, quiet)]
+    assert torch.equal(*ranges)
+    assert ranges[0].max() < 1
+    without = [{"input_ids": batch["input_ids"]} for batch in loud]  # no mask: every token is real
+    assert input_statistics(model, without, query)["query"].largest.max() == pytest.approx(100, abs=1)
+
+
+@torch.no_grad()
+def test_results_do_not_depend_on_the_rest_of_the_batch(tiny):
+    """Dynamic codes per token: a text alone or with others, and with more padding."""
+    model = quantize_model(Encoder(tiny).eval(), "int8")
+    ids = torch.randint(1, 40, (3, 6))
+    together = model(ids).last_hidden
+    for row in range(3):
+        torch.testing.assert_close(model(ids[row : row + 1]).last_hidden[0], together[row], atol=2e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_gptq_beats_rounding_in_a_model(wide):
+    """Outputs of the first layer's products, on the calibration texts."""
+    model, batches = Encoder(wide).eval(), texts(6)
+    for module in quantizable(model).values():
+        module.weight.normal_()
+    plain, better = quantize_model(model, "int4"), quantize_model(model, "int4-gptq", calibration=batches)
+    x = real_rows(model, batches)
+
+    def error(other):
+        old, new = model.layers[0].attention.query, other.layers[0].attention.query
+        return float((new(x) - old(x)).norm())
+
+    assert error(better) < 0.8 * error(plain)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-static"])
+@torch.no_grad()
+def test_smoothing_helps_where_a_channel_is_loud(tiny, scheme):
+    """One channel of the inputs twenty-five times the others costs them their codes; α = 1/2 gives most back."""
+    model, batches = Encoder(tiny).eval(), texts()
+    model.embeddings.norm.weight[5] = 50.0
+    x = real_rows(model, batches)
+    errors = []
+    for alpha in (None, 0.5):
+        query = quantize_model(model, scheme, calibration=batches, smooth=alpha).layers[0].attention.query
+        errors.append(float((query(x) - model.layers[0].attention.query(x)).norm()))
+    assert errors[1] < 0.5 * errors[0]
+
+
+@torch.no_grad()
+def test_smoothed_model_reloads(tiny, tmp_path):
+    """Divisors are stored, static ranges too."""
+    model = quantize_model(Encoder(tiny).eval(), "int8-static", calibration=texts(), smooth=0.7)
+    ids = torch.randint(1, 40, (2, 5))
+    assert torch.equal(load(save(model, tmp_path / "m"))(ids).last_hidden, model(ids).last_hidden)
+
+
+@torch.no_grad()
+def test_smooth_scales_by_hand():
+    """s = max|X|^α / max|W|^(1−α); the largest of several weights counts; unused channels get 1."""
+    weight = torch.tensor([[1.0, -4.0, 0.5, 0.0], [0.25, 1.0, -0.5, 0.0]])
+    largest = torch.tensor([16.0, 4.0, 0.0, 3.0])
+    torch.testing.assert_close(smooth_scales(largest, weight), torch.tensor([4.0, 1.0, 1.0, 1.0]))
+    torch.testing.assert_close(smooth_scales(largest, weight, alpha=1.0)[:2], torch.tensor([16.0, 4.0]))
+    torch.testing.assert_close(smooth_scales(largest, weight, alpha=0.0)[:2], torch.tensor([1.0, 0.25]))
+    both = smooth_scales(largest, [weight, weight * 4])
+    torch.testing.assert_close(both[:2], torch.tensor([2.0, 0.5]))
+    x = torch.randn(20, 4) * largest
+    scales = smooth_scales(x.abs().amax(0), weight)
+    torch.testing.assert_close((x / scales) @ (weight * scales).T, x @ weight.T)
+    for bad, message in (
+        (lambda: smooth_scales(largest, weight, alpha=1.5), "alpha must lie in"),
+        (lambda: smooth_scales(largest[:3], weight), r"\(3,\) inputs do not fit a weight of shape \(2, 4\)"),
+        (lambda: smooth_scales(largest * torch.nan, weight), "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bad()
+
+
+@torch.no_grad()
+def test_folding_into_a_norm_is_exact_before_a_layer_and_wrong_before_a_residual():
+    """Pre-norm: linear(norm(x)). Post-norm's n + linear(n) has the norm's output twice."""
+    norm, linear, x = nn.LayerNorm(8), nn.Linear(8, 8), torch.randn(5, 8)
+    norm.bias.normal_()
+    scales = torch.rand(8) + 0.5
+    pre, post = linear(norm(x)), norm(x) + linear(norm(x))
+    fold_into_norm(norm, [linear], scales)
+    torch.testing.assert_close(linear(norm(x)), pre)
+    assert (norm(x) + linear(norm(x)) - post).abs().max() > 0.1
+    with pytest.raises(ValueError, match=r"\(7,\) scales do not fit"):
+        fold_into_norm(norm, [linear], scales[:7])
+    with pytest.raises(ValueError, match="scales must be positive"):
+        fold_into_norm(norm, [linear], -scales)
+
+
+@torch.no_grad()
+def test_folding_in_a_pre_norm_encoder(tiny):
+    """Query, key and value read one LayerNorm and share its scales; every output stays the same."""
+    model = Encoder(tiny.replace(norm_first=True)).eval()
+    ids = torch.randint(1, 40, (2, 5))
+    exact = model(ids).last_hidden
+    for layer in model.layers:
+        linears = [layer.attention.query, layer.attention.key, layer.attention.value]
+        fold_into_norm(layer.attention_norm, linears, torch.rand(24) + 0.5)
+        fold_into_norm(layer.ffn_norm, [layer.ffn.up], torch.rand(24) + 0.5)
+    torch.testing.assert_close(model(ids).last_hidden, exact, atol=1e-5, rtol=1e-5)
+
+
+def test_group_sizes():
+    """auto: the largest divisor from 16 to 64, else the whole row."""
+    auto = SCHEMES["int4"]
+    assert [auto.groups(width) for width in (768, 384, 312, 1200, 24, 36, 7, 67)] == [
+        64,
+        64,
+        52,
+        60,
+        24,
+        36,
+        None,
+        None,
+    ]
+    assert Scheme(4, 32).groups(768) == 32
+    assert Scheme(4).groups(768) is None
+
+
+def test_what_changes_nothing_changes_nothing(tiny):
+    """Bad input: one clear error, the model untouched."""
+    model = Encoder(tiny).eval()
+    before = copy.deepcopy(model.state_dict())
+    empty = {"input_ids": torch.ones(2, 3, dtype=torch.long), "attention_mask": torch.zeros(2, 3, dtype=torch.bool)}
+    for call, message in (
+        (lambda: quantize_model(model, "int3"), "unknown scheme 'int3'; nearest: int8, int4"),
+        (lambda: quantize_model(model, "int8-static"), "need calibration batches, got none"),
+        (lambda: quantize_model(model, "int4-gptq"), "need calibration batches, got none"),
+        (lambda: quantize_model(model, "int8", smooth=0.5), "need calibration batches, got none"),
+        (lambda: quantize_model(model, "int8-static", calibration=[]), "epoch 0 has no batches"),
+        (lambda: quantize_model(model, "int8-static", calibration=[empty]), "at least one real token"),
+        (lambda: quantize_model(model, "int4", smooth=0.5), "this scheme has none"),
+        (lambda: quantize_model(model, Scheme(4, 10)), "group size 10 does not divide the width 24 of layers.0"),
+        (lambda: quantize_model(nn.ReLU()), "ReLU has no plain nn.Linear to quantize"),
+        (lambda: quantize_model(quantize_model(model)), "no plain nn.Linear"),
+        (lambda: Scheme(3), "8, 4 or 2"),
+        (lambda: Scheme(4, activations="dynamic"), "beside 8-bit weights alone"),
+        (lambda: Scheme(8, 32), "groups are for 4 bits"),
+        (lambda: Scheme(2, gptq=True), "ternary weights have their own rule"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.layers[1].ffn.down.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"layers\.1\.ffn\.down has NaN or infinite weights"):
+        quantize_model(model)
+    with pytest.raises(ValueError, match="the inputs of layers.2.attention.query are NaN or infinite"):
+        input_statistics(model, texts(), {"layers.2.attention.query": model.layers[2].attention.query})
+
+
+def test_unused_layers_are_named(tiny):
+    """A layer that calibration never reaches has no range."""
+    model = Encoder(tiny)
+    model.spare = nn.Linear(4, 4)
+    with pytest.raises(ValueError, match="spare not used by the calibration texts"):
+        quantize_model(model, "int8-static", calibration=texts())
+
+
+def test_observer():
+    """Minimum and maximum over all that was seen; a moving average with momentum; frozen in evaluation mode."""
+    everything, moving = RangeObserver(), RangeObserver(0.9)
+    for x in (torch.tensor([-1.0, 2.0]), torch.tensor([-3.0, 1.0])):
+        for observer in (everything, moving):
+            assert observer(x) is x
+    assert (everything.low, everything.high) == (-3, 2)
+    torch.testing.assert_close(torch.stack((moving.low, moving.high)), torch.tensor([-1.2, 1.9]))
+    everything.eval()(torch.tensor([50.0]))
+    assert everything.high == 2
+    scale, zero = everything.affine_parameters()
+    torch.testing.assert_close(scale, torch.tensor(5 / 255))
+    assert zero == -128 + 153
+    with pytest.raises(ValueError, match="has seen no values"):
+        RangeObserver().affine_parameters()
+    with pytest.raises(ValueError, match="momentum must lie in"):
+        RangeObserver(1.0)
+
+
+@torch.no_grad()
+def test_compressed_twice(wide):
+    """Codes are codes of the weights given: quantizing a pruned model keeps its zeros."""
+    model = Encoder(wide).eval()
+    model.layers[0].ffn.up.weight[:, ::2] = 0
+    other = quantize_model(model, "int8")
+    assert (other.layers[0].ffn.up.codes[:, ::2] == 0).all()
+    again = quantize(model.layers[0].ffn.up.weight, axis=0)
+    assert torch.equal(other.layers[0].ffn.up.codes, again.codes)
