@@ -108,7 +108,12 @@ def test_groups_run_along_the_last_axis():
 def test_degenerate_rows(options, symmetric):
     """All-zero rows give zeros, constant rows themselves; no 0/0."""
     x = torch.zeros(3, 6)
-    assert torch.equal(quantize(x, symmetric=symmetric, **options).dequantize(), x)
+    q = quantize(x, symmetric=symmetric, **options)
+    assert torch.equal(q.dequantize(), x)
+    assert (q.scale > 0).all()
+    flat = torch.zeros(3, 6, requires_grad=True)
+    fake_quantize(flat, symmetric=symmetric, **options).sum().backward()
+    assert (flat.grad == 1).all()
     x[1] = 0.3
     x[2] = -0.7
     if options:

@@ -138,6 +138,18 @@ def test_a_model_in_training_saves_and_loads(tiny, tmp_path):
     assert other.encoder.layers[0].ffn.up.scheme == Scheme(8, activations="static")
 
 
+def test_one_layer_used_under_two_names():
+    """Both names train, and convert to, one layer."""
+    linear = nn.Linear(8, 8)
+    model = prepare_qat(nn.Sequential(linear, nn.Sequential(linear)), "int8")
+    assert isinstance(model[0], FakeQuantLinear)
+    assert model[0] is model[1][0]
+    assert model[0].weight is not linear.weight
+    converted = convert_qat(model)
+    assert isinstance(converted[0], Int8Linear)
+    assert converted[0] is converted[1][0]
+
+
 def test_fake_weight_is_the_quantized_one():
     """Forward uses codes of the present weight; the parameter itself keeps full precision."""
     linear = nn.Linear(6, 3, bias=False)

@@ -45,10 +45,9 @@ class Prepacked:
 def int8_product(rows: Tensor, codes: Tensor, scale: Tensor, prepacked: Prepacked) -> Tensor:
     """(rows · codesᵀ) ∘ scaleᵀ: int8 rows (N, in) and codes (out, in), scale (out, 1); fp32 (N, out), a new tensor.
 
-    `rows` is scratch: it may be overwritten.
     CPU with VNNI or AMX: oneDNN, which multiplies with the scale as it writes; `torch._int_mm` under torch.compile,
     which fuses what stands around it. CUDA: `torch._int_mm` for the shapes it takes. Anything else (older CPUs, ARM,
-    MPS): an fp32 product of the codes, equal up to fp32 rounding and no faster than fp32.
+    MPS): an fp32 product of the codes, equal up to fp32 rounding and no faster than fp32. `rows` may be overwritten.
     """
     kernel = _kernel(rows, codes)
     if kernel == "onednn":
