@@ -241,6 +241,29 @@ def params(
 
 
 @app.command()
+def study(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="As sharing; lists them without.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed on toy settings, to see that it works.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run what is left of a long experiment, or list them."""
+    from coursekit.course.studies import list_studies, run_study
+
+    if name is None:
+        if as_json:
+            _print_json([asdict(each) for each in list_studies()])
+        else:
+            rows = [(e.name, e.title, f"{e.minutes} min", e.stored or "not run") for e in list_studies()]
+            _table(("study", "title", "time", "stored"), rows, right=("time",))
+        return
+    file = run_study(name, quick=quick)
+    if as_json:
+        print(file.read_text(encoding="utf-8"))
+    else:
+        print(file)
+
+
+@app.command()
 def build(
     units: Units = None,
     check: Annotated[

@@ -78,6 +78,26 @@ def load_study(name: str) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class StudyEntry:
+    """One line about a study: what it asks, its minutes on two cores, and the date of what is stored, if anything."""
+
+    name: str
+    title: str
+    minutes: int
+    stored: str | None
+
+
+def list_studies() -> list[StudyEntry]:
+    """Every study of the course, in the order of the units."""
+    entries = []
+    for study in map(find_study, STUDIES):
+        file = course_root() / "notebooks" / "studies" / f"{study.name}.json"
+        stored = json.loads(file.read_text(encoding="utf-8"))["date"][:10] if file.is_file() else None
+        entries.append(StudyEntry(study.name, study.title, study.minutes, stored))
+    return entries
+
+
 def find_study(name: str) -> Study:
     """A study by name. Raises ValueError with the nearest names for an unknown one."""
     if name not in STUDIES:
