@@ -18,6 +18,7 @@ from coursekit.course.doctor import Finding
 from coursekit.course.progress import read_progress, record_check
 from coursekit.course.review import Review, review, started_units
 from coursekit.course.run import Started, UnitResult
+from coursekit.course.studies import STUDIES
 from coursekit.course.tasks import Task
 
 PACKAGE = "coursekit.course"
@@ -63,7 +64,7 @@ def only_error(result) -> str:
 def test_help_names_every_command_without_torch():
     result = shell("--help")
     assert result.returncode == 0
-    for name in ("doctor", "fetch", "lab", "run", "start", "check", "progress", "params", "build"):
+    for name in ("doctor", "fetch", "lab", "run", "start", "check", "progress", "params", "study", "build"):
         assert f"\n  {name} " in result.stdout
     script = "import sys, coursekit.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'nbformat')))"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
@@ -127,6 +128,7 @@ def test_params_of_everything():
         (("check", "77"), "unknown unit '77'"),
         (("build", "77"), "unknown unit '77'"),
         (("fetch", "minlm"), "unknown asset 'minlm'; nearest: minilm"),
+        (("study", "shraing"), "unknown study 'shraing'; nearest: sharing"),
     ],
 )
 def test_bad_input_is_one_line(words, part):
@@ -228,6 +230,19 @@ def test_progress(monkeypatch):
     record_check("00.1", "right")
     assert call("progress").stdout.splitlines()[1].split() == "00 Measuring honestly 1 1 2 1 2 0".split()
     assert json.loads(call("progress", "--json").stdout)[0]["right"] == 1
+
+
+def test_studies_are_listed_and_run(monkeypatch, tmp_path):
+    listed = call("study").stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == list(STUDIES)
+    assert [each["name"] for each in json.loads(call("study", "--json").stdout)] == list(STUDIES)
+    summary = tmp_path / "sharing.json"
+    summary.write_text('{"arms": {}}', encoding="utf-8")
+    asked = []
+    replace(monkeypatch, "studies", run_study=lambda name, quick: asked.append((name, quick)) or summary)
+    assert call("study", "sharing").stdout.strip() == str(summary)
+    assert json.loads(call("study", "sharing", "--quick", "--json").stdout) == {"arms": {}}
+    assert asked == [("sharing", False), ("sharing", True)]
 
 
 def test_build_check_lists_problems(monkeypatch):
