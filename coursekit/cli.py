@@ -88,6 +88,23 @@ def _bars() -> Iterator[Any]:
         yield step
 
 
+@contextmanager
+def _one_bar(name: str) -> Iterator[Any]:
+    """Yield what `grade` reports to: a bar on a terminal, else nothing. It draws only when told, without a thread."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, auto_refresh=False, disable=not sys.stderr.isatty()) as bars:
+        task = bars.add_task(name, total=None)
+
+        def report(who: str, done: int, total: int) -> None:
+            bars.update(task, description=who or name, completed=done, total=total, refresh=True)
+
+        yield report
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"coursekit {__version__}")
@@ -238,6 +255,88 @@ def params(
         rows = [(part, f"{count:,}", f"{count / model.total:.1%}") for part, count in model.by_component.items()]
         _table(("component", "parameters", "share"), rows, right=("parameters", "share"))
         print()
+
+
+@app.command()
+def grade(
+    submissions: Annotated[Path, typer.Argument(metavar="SUBMISSIONS", help="A folder or notebook per student.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The table; feedback goes beside it.")] = Path("grades.csv"),
+    units: Annotated[str | None, typer.Option(help="As 00,01; all that were handed in without.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Of computing, for one task.")] = 10.0,
+    memory: Annotated[int, typer.Option(min=256, help="MB for one submission.")] = 2048,
+    trusted: Annotated[bool, typer.Option("--trusted", help="Run submissions without a sandbox.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Grade a class's exercises, each in a sandbox."""
+    from coursekit.course.grading import Limits, grade
+
+    chosen = [name.strip() for name in units.split(",")] if units else None
+    limits = Limits(seconds, memory)
+    with _one_bar("grading") as report:
+        grades = grade(submissions, out, units=chosen, limits=limits, trusted=trusted, progress=report)
+    if as_json:
+        _print_json([asdict(each) for each in grades])
+        return
+    rows = [(each.student, each.unit, each.points, each.of, each.problem) for each in grades]
+    _table(("student", "unit", "points", "of", ""), rows, right=("points", "of"))
+    spent = sum(each.seconds for each in grades)
+    print(f"{out}: {len(grades)} submissions, {spent / len(grades):.1f} s each; feedback in {out.with_suffix('')}")
+
+
+classes = typer.Typer(no_args_is_help=True, help="Prepare a class.")
+app.add_typer(classes, name="class")
+
+
+@classes.command("init")
+def class_init(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Made if it is not there.")],
+) -> None:
+    """Make an nbgrader course from the solutions."""
+    from coursekit.course.classroom import init_class
+
+    made = init_class(folder)
+    for name in made.assignments:
+        print(f"source/{name}: ready")
+    print(f"{made.folder}: go there, then `nbgrader generate_assignment NAME --create`")
+
+
+@app.command()
+def bench(
+    suite: Annotated[str, typer.Argument(metavar="[SUITE]", help="training, inference, distillation, or all.")] = "all",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    full: Annotated[bool, typer.Option("--full", help="Every shape, more rounds: an hour, not six minutes.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Call everything at most so often.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU; the bars are stated for 1.")] = 1,
+    to_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the ratios there, as PNG.")] = None,
+) -> None:
+    """Time our code against others', each ratio beside its bar."""
+    from coursekit.bench import run_bench
+    from coursekit.bench.table import ARM_COLUMNS, BAR_COLUMNS, arm_rows, bar_rows
+    from coursekit.files import atomic_file, write_json
+
+    def say(case: str, number: int, total: int) -> None:
+        print(f"case {number + 1} of {total}: {case}", file=sys.stderr, flush=True)
+
+    result = run_bench(suite, device=device, full=full, rounds=rounds, threads=threads, progress=say)
+    if to_json:
+        write_json(to_json, result.to_dict())
+    if plot:
+        from coursekit.viz.bench import bench as draw
+        from coursekit.viz.style import to_png, use_style
+
+        use_style()
+        with atomic_file(plot) as part:
+            part.write_bytes(to_png(draw(result)))
+    for case in result.cases:
+        print(f"{case.name} ({case.about})")
+        if case.why:
+            print(f"not on this machine: {case.why}\n")
+            continue
+        _table(ARM_COLUMNS, arm_rows(case), right=ARM_COLUMNS[1:])
+        print()
+    _table(BAR_COLUMNS, bar_rows(result), right=("measured", "quartiles"))
+    print(f"\n{result.command}, {result.seconds:.0f} s, {result.date}; {result.machine}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ import dis
 import html
 import inspect
 import linecache
+import os
 import secrets
 import sysconfig
 from dataclasses import dataclass
@@ -43,7 +44,16 @@ def check(task_id: str, answer: object) -> CheckResult:
     """Check a learner's answer to a task ("01.1") on fresh random inputs and note the result in their progress.
 
     Raises ValueError for an unknown task. Whatever the answer does, it is reported, not raised; only Ctrl-C passes.
+    While nbgrader grades or validates, what is not right raises AssertionError, since it gives full points to a cell
+    that does not raise. Its grade is for convenience; the one to trust is `coursekit grade`'s.
     """
+    result = _checked(task_id, answer)
+    if os.environ.get("NBGRADER_EXECUTION") and result.status != "right":
+        raise AssertionError(str(result))
+    return result
+
+
+def _checked(task_id: str, answer: object) -> CheckResult:
     task = find_task(task_id)
     result = run_check(task, answer)
     record_check(task.id, result.status, result.message)
@@ -53,7 +63,7 @@ def check(task_id: str, answer: object) -> CheckResult:
 def stand_in(task_id: str, answer: object) -> object:
     """The learner's own answer if it is right, otherwise the library's, with one line that says so."""
     task = find_task(task_id)
-    if check(task.id, answer).status == "right":
+    if _checked(task.id, answer).status == "right":
         return answer
     name = task.signature.split("(")[0] or "answer"
     print(f"{task.id}: using coursekit's {name} in place of yours, so that the rest runs")

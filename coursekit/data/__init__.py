@@ -1,6 +1,15 @@
 """Real data: fetched and verified, split without leaks, tokenised, batched, stored memory-mapped."""
 
 from coursekit.data.assets import assets, assets_folder, fetch, verify
+from coursekit.data.augment import (
+    STOP_WORDS,
+    MaskedLMProposer,
+    NeighbourProposer,
+    TinyBERTProposer,
+    augment,
+    augment_task,
+    augment_texts,
+)
 from coursekit.data.batching import Batch, length_batches, pad
 from coursekit.data.catalogue import Asset
 from coursekit.data.corpora import Split, Task, load_task
@@ -19,18 +28,25 @@ __all__ = [
     "Batch",
     "Documents",
     "IGNORED",
+    "MaskedLMProposer",
+    "NeighbourProposer",
     "Pairs",
     "REACTIONS",
     "ReactionTokenizer",
+    "STOP_WORDS",
     "SentencePair",
     "Split",
     "SubwordTokenizer",
     "Task",
+    "TinyBERTProposer",
     "TokenStore",
     "Tokenizer",
     "Translation",
     "assets",
     "assets_folder",
+    "augment",
+    "augment_task",
+    "augment_texts",
     "fetch",
     "length_batches",
     "load_documents",

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coursekit.models.config import ACTIVATIONS
+from coursekit.models.packing import Packing
 
-# Up to this length the backward pass of fused attention is slower on a CPU than plain matrix products.
+# Training on a CPU in bfloat16 or with dropout: up to this length plain matrix products are 2 to 4 times as fast as
+# fused attention, whose backward pass is slow there and which falls apart for dropout. In fp32 it is the faster one.
 PLAIN_TRAINING_LENGTH = 128
 
 
@@ -40,13 +42,14 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor | None = None,
+        mask: Tensor | Packing | None = None,
         wanted: frozenset[str] = frozenset(),
         source: Tensor | None = None,
         cache: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """x (B, T, H) asks; x itself, or source (B, S, H), answers. mask, true where a key may be seen, spreads to
-        (B, A, T, S). A cache keeps keys and values between the calls of a step-by-step decoding.
+        (B, A, T, S); a `Packing` says instead that x (1, N, H) is a whole batch without its padding. A cache keeps keys
+        and values between the calls of a step-by-step decoding.
 
         Returns (B, T, H) and the wanted inner states among "scores", "probs" (B, A, T, S) and "values" (B, A, S, d).
         Only "scores" and "probs" need the plain path: fused attention never forms them.
@@ -55,8 +58,11 @@ class Attention(nn.Module):
         key, value = self._keys_values(x, source, cache)
         dropout = self.dropout if self.training else 0.0
         states = {"values": value}
+        slow_when_fused = dropout > 0 or query.dtype == torch.bfloat16
         short_training = self.training and x.device.type == "cpu" and x.shape[1] <= PLAIN_TRAINING_LENGTH
-        if short_training or wanted & {"scores", "probs"}:
+        if isinstance(mask, Packing):
+            context = mask.attend(query, key, value)
+        elif (short_training and slow_when_fused) or wanted & {"scores", "probs"}:
             scores = query @ key.transpose(-1, -2) / math.sqrt(self.head_size)  # (B, A, T, S)
             seen = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
             probs = seen.softmax(-1)

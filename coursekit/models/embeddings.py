@@ -71,6 +71,8 @@ class Embeddings(nn.Module):
         """
         if self.config.embedding == "linear" and x.shape[-1] == self.config.hidden_size:
             x = x @ self.map.weight  # (…, H) @ (H, E): the transpose of the input map
+        if hasattr(self.word, "scores"):  # a table that is not kept as numbers
+            return self.word.scores(x)
         return x @ self.word.weight.T
 
 

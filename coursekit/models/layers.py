@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from coursekit.models.attention import Attention, FeedForward
 from coursekit.models.config import TransformerConfig
+from coursekit.models.packing import Packing
 from coursekit.models.sharing import SharingPlan
 
 
@@ -71,7 +72,7 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor | None = None,
+        mask: Tensor | Packing | None = None,
         wanted: frozenset[str] = frozenset(),
         source: Tensor | None = None,
         source_mask: Tensor | None = None,

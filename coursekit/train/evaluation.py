@@ -8,6 +8,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from coursekit.models import Encoder
 from coursekit.train.pieces import Batches, LossFunction, epoch_of
 from coursekit.train.runtime import autocast
 from coursekit.train.step import Sums, add
@@ -47,11 +48,18 @@ def predict(model: nn.Module, batches: TextBatches, *, precision: str = "fp32") 
 
 @contextmanager
 def inference(model: nn.Module, precision: str) -> Iterator[torch.device]:
-    """The model in evaluation mode without gradients, then as before; yields the device it is on."""
+    """The model in evaluation mode without gradients or padding, then as before; yields the device it is on."""
     training, device = model.training, next(model.parameters()).device
+    encoders = {part: part.skip_padding for part in model.modules() if isinstance(part, Encoder)}
     model.eval()
+    for encoder in encoders:
+        encoder.skip_padding = True
+    # Autocast converts each weight once and keeps it; but not in inference mode, where every batch would convert anew.
+    without = torch.inference_mode() if precision == "fp32" else torch.no_grad()
     try:
-        with torch.inference_mode(), autocast(precision, device):
+        with without, autocast(precision, device):
             yield device
     finally:
         model.train(training)
+        for encoder, before in encoders.items():
+            encoder.skip_padding = before

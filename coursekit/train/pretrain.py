@@ -48,7 +48,8 @@ class MaskedBatches:
 
     Rows of similar length meet, in other batches and another order each epoch, and other tokens are hidden each time:
     what is hidden depends on seed, epoch and number of the batch alone, so that a resumed training sees the same.
-    hide_all: [MASK] for every token that is asked for, as an evaluation wants it, not only for 8 in 10.
+    hide_all: [MASK] for every token that is asked for, as an evaluation wants it, not only for 8 in 10. Raises
+    ValueError for a probability outside [0, 1].
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class MaskedBatches:
         probability: float = 0.15,
         hide_all: bool = False,
     ) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability must lie in [0, 1], got {probability}")
         limits = {"batch_size": batch_size, "max_tokens": max_tokens}
         self.rows, self.pad_id = rows, tokenizer.pad_id
         self.texts = TextBatches(rows, pad_id=tokenizer.pad_id, seed=seed, **limits)

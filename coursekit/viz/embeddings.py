@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike
 
@@ -101,6 +101,59 @@ def _draw_factors(axis: Axes, vocabulary: int, hidden: int, width: int) -> None:
         axis.text(x, 0.9 * vocabulary, sign, ha="center", va="center", size=18)
     axis.set(xlim=(0, left[2] + hidden), ylim=(-0.1 * vocabulary, vocabulary))
     axis.set_axis_off()
+
+
+def safe_picture(vocabulary: int = 100, hidden: int = 10, width: int = 5) -> Figure:
+    """A word's way through SAFE, each matrix a rectangle of inputs × outputs, with the weights that the paper counts.
+
+    Subformer (Reid et al. 2021), section 2.1 and appendix A: V·E + 5E² + E·H. All but the table is to scale.
+    """
+    counts = (vocabulary * width, 4 * width**2, width**2, width * hidden)
+    labels = (
+        f"word table\n{vocabulary:,}×{width}",
+        f"attention: query, key,\nvalue, output, 4 of {width}×{width}",
+        f"FFN, first matrix\n{width}×{width}, then ReLU",
+        f"FFN, second matrix\n{width}×{hidden}",
+    )
+    figure, axis = plt.subplots(figsize=(10, 3.4))
+    edges, left = [], 0.0  # of each part: where it begins and ends
+    for number, wide in enumerate((1, 2.1, 1, hidden / width)):
+        _draw_safe_part(axis, number, left, wide)
+        text = f"{labels[number]}\n{counts[number]:,} weights"
+        axis.text(left + wide / 2, -1.55, text, ha="center", va="top", fontsize=9.5)
+        edges.append((left, left + wide))
+        left += wide + 1.5
+    for (_, end), (start, _) in zip(edges, [*edges[1:], (left, 0)], strict=True):
+        _arrow(axis, (end + 0.05, 0), (start - 0.05, 0))
+        axis.text(end + 0.9, 0.1, f"{hidden if end == edges[-1][1] else width}", ha="center", fontsize=11)
+    out, back = edges[0][1] + 0.3, edges[1][1] + 0.3  # the residual leaves before attention and comes back after it
+    axis.plot([out, out, back], [0, 1.6, 1.6], color="black", lw=1.2, ls="-", marker="")
+    _arrow(axis, (back, 1.6), (back, 0))
+    notes = ((sum(edges[1]) / 2, 1.68, "residual"), (edges[0][1] + 0.8, -0.3, "+ position"))
+    notes += tuple((end + 0.8, -0.3, "LayerNorm") for _, end in (edges[1], edges[3]))
+    for x, y, note in notes:
+        axis.text(x, y, note, ha="center", fontsize=8.5, color=PALETTE[6])
+    axis.set_title(f"SAFE: {' + '.join(f'{count:,}' for count in counts)} = {sum(counts):,} weights")
+    axis.set(xlim=(-0.7, left), ylim=(-2.75, 2), aspect="equal")
+    axis.set_axis_off()
+    return figure
+
+
+def _draw_safe_part(axis: Axes, number: int, left: float, wide: float) -> None:
+    """The rectangles of one part around height 0; a matrix E×E has side 1, the table is cut short."""
+    if number == 1:
+        corners = [(left, 0.05), (left + 1.1, 0.05), (left, -1.05), (left + 1.1, -1.05)]
+    else:
+        corners = [(left, -1.3 if number == 0 else -0.5)]
+    high = 2.6 if number == 0 else 1
+    for letter, corner in zip("QKVO" if number == 1 else [""], corners, strict=True):
+        side = 1 if number == 1 else wide
+        axis.add_patch(Rectangle(corner, side, high, color=PALETTE[number], alpha=0.35, lw=0))
+        axis.text(corner[0] + 0.5, corner[1] + 0.5, letter, ha="center", va="center", weight="bold")
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, color="black", lw=1.2, shrinkA=0))
 
 
 def spectrum(real: ArrayLike, random: ArrayLike, break_even: float) -> Figure:

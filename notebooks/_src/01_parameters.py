@@ -32,7 +32,14 @@ from coursekit.measure import (
 from coursekit.models import MaskedLM, SequenceClassifier, SharingPlan, build, preset
 from coursekit.train import PROFILES, classification_loss, load_teacher, pretrained_encoder, text_batches, train
 from coursekit.viz import explore, show, use_style
-from coursekit.viz.embeddings import factorised_table, relative_quality, spectrum, stacked_parts, widths_against_quality
+from coursekit.viz.embeddings import (
+    factorised_table,
+    relative_quality,
+    safe_picture,
+    spectrum,
+    stacked_parts,
+    widths_against_quality,
+)
 
 use_style()
 
@@ -144,7 +151,21 @@ for V, H in ((100, 10), (30_522, 384), (30_522, 768), (30_000, 768)):
 #
 # A word on names. The survey introduces the count of 550 with SAFE, the *self-attentive factorised embedding* of
 # Subformer (Reid et al., 2021). But 550 is the plain linear factorisation. SAFE puts a small transformer block between
-# table and map and has, by the paper's own formula (appendix A), $V E + 5E^2 + E H$ parameters. Unit 02 builds it.
+# table and model: attention at width $E$, then an FFN whose second matrix widens to $H$. Its matrices are those of the
+# picture, $V E + 4E^2 + E^2 + E H = V E + 5E^2 + E H$, which is the paper's formula (appendix A).
+
+# %% name="figure-safe"
+show(
+    safe_picture(vocabulary=100, hidden=10, width=5),
+    alt="A word's way through SAFE, from left to right. Word table, 100×5, 500 weights; a position is added. Attention, "
+    "four 5×5 matrices Q, K, V and O, 100 weights; a residual runs around it, and a LayerNorm follows. First FFN "
+    "matrix, 5×5 and ReLU, 25 weights. Second FFN matrix, 5×10, 50 weights, without a residual; a LayerNorm follows. "
+    "The vector has 5 numbers up to the last matrix and 10 after it.",
+    caption="500 for the words, 100 + 25 for looking around at width 5, and 50 for the way to width 10.",
+)
+
+# %% [markdown]
+# Like the formula, the picture counts matrices; biases and LayerNorms of a module come on top. Unit 02 builds it.
 
 # %% name="toy-kinds" tags=["nbval-check-output"]
 for kind in ("full", "linear", "safe"):

@@ -64,7 +64,7 @@ def only_error(result) -> str:
 def test_help_names_every_command_without_torch():
     result = shell("--help")
     assert result.returncode == 0
-    for name in ("doctor", "fetch", "lab", "run", "start", "check", "progress", "params", "study", "build"):
+    for name in ("doctor", "fetch", "lab", "run", "start", "check", "progress", "params", "bench", "study", "build"):
         assert f"\n  {name} " in result.stdout
     script = "import sys, coursekit.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'nbformat')))"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
@@ -129,6 +129,8 @@ def test_params_of_everything():
         (("build", "77"), "unknown unit '77'"),
         (("fetch", "minlm"), "unknown asset 'minlm'; nearest: minilm"),
         (("study", "shraing"), "unknown study 'shraing'; nearest: sharing"),
+        (("bench", "trainig"), "unknown suite 'trainig'; nearest: training"),
+        (("bench", "--device", "tpu"), "unknown device 'tpu'"),
     ],
 )
 def test_bad_input_is_one_line(words, part):
@@ -159,7 +161,11 @@ def test_ctrl_c(monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     replace(monkeypatch, "lab", lab=lab)
-    assert call("lab").exit_code == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without one
+    try:
+        assert call("lab").exit_code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_lab_passes_on_the_servers_status(monkeypatch):
@@ -243,6 +249,41 @@ def test_studies_are_listed_and_run(monkeypatch, tmp_path):
     assert call("study", "sharing").stdout.strip() == str(summary)
     assert json.loads(call("study", "sharing", "--quick", "--json").stdout) == {"arms": {}}
     assert asked == [("sharing", False), ("sharing", True)]
+
+
+def test_bench_prints_ratios_beside_bars_and_writes_files(monkeypatch, tmp_path):
+    from coursekit.bench import Arm, Bar, Case, suites
+
+    def cases(full):
+        arms = {"theirs": Arm(lambda: sum(range(20_000))), "ours": Arm(int), "compiled": Arm(None, "no compiler")}
+        held = [Bar(2, "a step", (name,), "theirs", 1.5) for name in ("ours", "compiled")]
+        missed = Bar(3, "another", ("theirs",), "ours", 1e6, reason="it cannot be")
+        return [Case("toy", "two sums", lambda setting: arms, (*held, missed), rounds=9)]
+
+    monkeypatch.setattr(suites, "SUITES", {"training": cases})
+    result = call(
+        "bench", "training", "--rounds", "2", "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.png")
+    )
+    assert result.exit_code == 0  # a bar that is not met is a finding, not a failure
+    assert result.stderr == "case 1 of 1: toy\n"
+    rows = [line.split() for line in result.stdout.splitlines()]
+    (arm,) = (row for row in rows if row[:1] == ["theirs"])
+    assert "1.00" in arm
+    assert any("no compiler" in " ".join(row) for row in rows)
+    verdicts = [" ".join(row) for row in rows if row[:1] in (["2"], ["3"])]
+    assert [line.split("ours ")[-1] for line in verdicts[:1]] == ["met"]
+    assert verdicts[1].endswith("not on this machine: no compiler") and verdicts[2].endswith("not met: it cannot be")
+    data = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert data["command"] == "coursekit bench training --rounds 2" and data["cases"][0]["rounds"] == 2
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_without_a_gpu_says_so():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert "no CUDA device is there" in only_error(call("bench", "training", "--device", "cuda"))
 
 
 def test_build_check_lists_problems(monkeypatch):

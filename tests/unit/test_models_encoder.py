@@ -134,8 +134,10 @@ def test_both_attention_paths_agree(tiny: TransformerConfig, monkeypatch: pytest
     fused = encoder(ids, mask).last_hidden
     torch.testing.assert_close(encoder(ids, mask, capture=Capture.all()).last_hidden, fused, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(encoder.train()(ids, mask).last_hidden, fused, atol=1e-6, rtol=1e-5)
-    monkeypatch.setattr(attention_module, "PLAIN_TRAINING_LENGTH", 0)
-    torch.testing.assert_close(encoder(ids, mask).last_hidden, fused, atol=1e-6, rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # where training takes the plain path
+        plain = encoder(ids, mask).last_hidden
+        monkeypatch.setattr(attention_module, "PLAIN_TRAINING_LENGTH", 0)
+        torch.testing.assert_close(encoder(ids, mask).last_hidden, plain, atol=0.05, rtol=0)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from coursekit.compress.quantization import (
     Int8Linear,
     QuantizedEmbedding,
     TernaryLinear,
+    embedding,
     fake_quantize,
     kernels,
     quantize,
@@ -206,6 +207,21 @@ def test_embedding_looks_up_in_codes(bits, groups):
     assert count_parameters(layer).total == 50 * 24
     assert torch.equal(layer.dequantize().weight, layer.weight)
     assert layer(ids[:0]).shape == (0, 4, 24)
+
+
+@torch.no_grad()
+def test_embedding_scores_part_by_part(monkeypatch):
+    """The product with the whole table, however the table is cut; half precision stays half."""
+    monkeypatch.setattr(embedding, "PART", 7)
+    table = nn.Embedding(50, 24)
+    layer = QuantizedEmbedding.from_embedding(table, quantize(table.weight, bits=4, group_size=8), 4)
+    x = torch.randn(2, 3, 24)
+    torch.testing.assert_close(layer.scores(x), x @ layer.weight.T)
+    assert layer.scores(x.bfloat16()).dtype == torch.bfloat16
+    with torch.enable_grad():
+        x.requires_grad_()
+        layer.scores(x).sum().backward()
+    torch.testing.assert_close(x.grad, layer.weight.sum(0).expand(2, 3, 24))
 
 
 def test_accounting():

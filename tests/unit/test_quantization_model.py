@@ -82,6 +82,22 @@ def test_round_trip(wide, tmp_path, scheme, embeddings):
     assert size - header == stored_bytes(model) == stored_bytes(other)
 
 
+@pytest.mark.parametrize("gptq", [False, True])
+@torch.no_grad()
+def test_three_bits(wide, tmp_path, gptq):
+    """Eight codes in three bytes, in layers and tables, nearest or by GPTQ; saved and loaded to the bit."""
+    model, ids = Encoder(wide).eval(), torch.randint(1, 40, (4, 6))
+    three = Scheme(3, "auto", gptq=gptq)
+    other = quantize_model(model, three, embeddings=True, calibration=texts(6) if gptq else None)
+    down = other.layers[0].ffn.down
+    assert down.what == "int3 in groups of 48, packed, no activation codes"
+    assert stored_bytes(down) == 96 * 64 * 3 // 8 + 64 * 2 * 4 + 64 * 4
+    assert other.embeddings.word.what == "int3 per row"
+    assert torch.equal(load(save(other, tmp_path / "m"))(ids).last_hidden, other(ids).last_hidden)
+    four, exact = quantize_model(model, "int4", embeddings=True)(ids).last_hidden, model(ids).last_hidden
+    assert (four - exact).norm() < (other(ids).last_hidden - exact).norm() < 0.5 * exact.norm()
+
+
 @torch.no_grad()
 def test_file_within_five_percent(tmp_path):
     """The header too, at a size nearer to real ones."""
@@ -242,9 +258,9 @@ def test_what_changes_nothing_changes_nothing(tiny):
         (lambda: quantize_model(model, Scheme(4, 10)), "group size 10 does not divide the width 24 of layers.0"),
         (lambda: quantize_model(nn.ReLU()), "ReLU has no plain nn.Linear to quantize"),
         (lambda: quantize_model(quantize_model(model)), "no plain nn.Linear"),
-        (lambda: Scheme(3), "8, 4 or 2"),
+        (lambda: Scheme(5), "8, 4, 3 or 2"),
         (lambda: Scheme(4, activations="dynamic"), "beside 8-bit weights alone"),
-        (lambda: Scheme(8, 32), "groups are for 4 bits"),
+        (lambda: Scheme(8, 32), "groups are for 4 and 3 bits"),
         (lambda: Scheme(2, gptq=True), "ternary weights have their own rule"),
     ):
         with pytest.raises(ValueError, match=message):

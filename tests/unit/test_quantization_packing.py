@@ -19,7 +19,7 @@ def test_int4_by_hand():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.data(), st.sampled_from([8, 4, 2]))
+@given(st.data(), st.sampled_from([8, 7, 6, 5, 4, 3, 2]))
 def test_round_trip(data, bits):
     """Every length, odd ones too, and every code, −8 too."""
     limit = 2 ** (bits - 1)
@@ -27,6 +27,14 @@ def test_round_trip(data, bits):
     packed = pack(codes, bits)
     assert packed.numel() == packed_size(len(codes), bits) == -(-len(codes) * bits // 8)
     assert torch.equal(unpack(packed, len(codes), bits), codes)
+
+
+def test_three_bits_by_hand():
+    """001 and 111 and 101, from the lowest bit up: 101 111 001 is 0b1_01111001, over two bytes."""
+    packed = pack(torch.tensor([1, -1, -3], dtype=torch.int8), 3)
+    assert packed.tolist() == [0b01111001, 0b1]
+    assert unpack(packed, 3, 3).tolist() == [1, -1, -3]
+    assert pack(torch.zeros(8, dtype=torch.int8), 3).numel() == 3
 
 
 def test_all_int4_codes_and_shapes():

@@ -17,7 +17,7 @@ from coursekit.compress.quantization import (
 )
 from coursekit.models import Encoder, SequenceClassifier, SharingPlan, load, save
 
-TRAINABLE = [name for name, scheme in SCHEMES.items() if not scheme.gptq]
+TRAINABLE = [*(name for name, scheme in SCHEMES.items() if not scheme.gptq), Scheme(3, "auto")]
 
 
 def train(model: nn.Module, steps: int = 5) -> None:

@@ -12,6 +12,7 @@ from coursekit.viz.embeddings import (
     factorised_table,
     main_parts,
     relative_quality,
+    safe_picture,
     spectrum,
     stacked_parts,
     widths_against_quality,
@@ -66,6 +67,25 @@ def test_factorised_table_at_the_ends_of_its_sliders(sizes):
 def test_factorised_table_refuses_no_words():
     with pytest.raises(ValueError, match="V"):
         factorised_table(0, 10, 5)
+
+
+def test_safe_adds_up_to_the_papers_formula():
+    (axis,) = safe_picture(100, 10, 5).axes
+    assert axis.get_title(loc="left") + axis.get_title() == "SAFE: 500 + 100 + 25 + 50 = 675 weights"
+    words = [text.get_text() for text in axis.texts]
+    assert [text for text in words if text.isdigit()] == ["5", "5", "5", "10"]  # what is carried from part to part
+    assert [text.splitlines()[-1] for text in words if "weights" in text] == [
+        "500 weights",
+        "100 weights",
+        "25 weights",
+        "50 weights",
+    ]
+
+
+def test_safe_matrices_but_the_table_are_to_scale():
+    (axis,) = safe_picture(1000, 12, 4).axes
+    sizes = [(patch.get_width(), patch.get_height()) for patch in axis.patches if hasattr(patch, "get_width")]
+    assert sizes[1:] == [(1, 1)] * 5 + [(3, 1)]  # Q, K, V, O and the first matrix are 4×4, the last one 4×12
 
 
 def test_spectrum_keeps_everything_at_full_width():

@@ -3,7 +3,13 @@
 from coursekit.compress.quantization.affine import QuantizedTensor, affine_parameters, fake_quantize, quantize
 from coursekit.compress.quantization.embedding import QuantizedEmbedding
 from coursekit.compress.quantization.gptq import gptq
-from coursekit.compress.quantization.layers import Int4Linear, Int8Linear, QuantizedLinear, TernaryLinear
+from coursekit.compress.quantization.layers import (
+    Int3Linear,
+    Int4Linear,
+    Int8Linear,
+    QuantizedLinear,
+    TernaryLinear,
+)
 from coursekit.compress.quantization.model import quantizable, quantization_report, quantize_model
 from coursekit.compress.quantization.packing import pack_int4, unpack_int4
 from coursekit.compress.quantization.qat import FakeQuantLinear, convert_qat, prepare_qat
@@ -16,6 +22,7 @@ __all__ = [
     "SCHEMES",
     "FakeQuantLinear",
     "InputStatistics",
+    "Int3Linear",
     "Int4Linear",
     "Int8Linear",
     "QuantizedEmbedding",

@@ -6,7 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coursekit.compress.quantization.affine import QuantizedTensor, affine_parameters, fake_quantize
+from coursekit.compress.quantization.affine import (
+    QuantizedTensor,
+    affine_parameters,
+    fake_quantize,
+    symmetric_values,
+)
 from coursekit.compress.quantization.kernels import Prepacked, int8_product
 from coursekit.compress.quantization.packing import pack, packed_size, unpack
 from coursekit.errors import unknown_name
@@ -231,7 +236,7 @@ class PackedLinear(QuantizedLinear):
         """The weight (out, in) after quantization."""
         codes = unpack(self.packed, self.out_features * self.in_features, self.bits)
         codes = codes.view(self.out_features, self.in_features)
-        return QuantizedTensor(codes, self.scale, torch.zeros_like(self.scale, dtype=torch.int32)).dequantize()
+        return symmetric_values(codes, self.scale)
 
     @property
     def what(self) -> str:
@@ -245,6 +250,12 @@ class Int4Linear(PackedLinear):
     """Codes −7 … 7, two to a byte, usually in groups along the input."""
 
     bits = 4
+
+
+class Int3Linear(PackedLinear):
+    """Codes −3 … 3, eight to three bytes."""
+
+    bits = 3
 
 
 class TernaryLinear(PackedLinear):

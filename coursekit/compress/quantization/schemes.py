@@ -8,39 +8,48 @@ from torch import Tensor, nn
 from coursekit.compress.quantization.affine import QuantizedTensor, quantize
 from coursekit.compress.quantization.embedding import QuantizedEmbedding
 from coursekit.compress.quantization.gptq import gptq_from_hessian
-from coursekit.compress.quantization.layers import Activations, Int4Linear, Int8Linear, QuantizedLinear, TernaryLinear
+from coursekit.compress.quantization.layers import (
+    Activations,
+    Int3Linear,
+    Int4Linear,
+    Int8Linear,
+    PackedLinear,
+    QuantizedLinear,
+    TernaryLinear,
+)
 from coursekit.compress.quantization.ternary import ternarize
 from coursekit.errors import unknown_name
 
 LARGEST_GROUP = 64
+PACKED: dict[int, type[PackedLinear]] = {4: Int4Linear, 3: Int3Linear, 2: TernaryLinear}
 
 
 @dataclass(frozen=True)
 class Scheme:
     """How weights and activations become codes.
 
-    bits         8: one scale per output row; 4: groups; 2: ternary, one scale per matrix
-    group_size   of 4 bits alone: neighbours along the input that share a scale; "auto": the largest divisor of a
+    bits         8: one scale per output row; 4 and 3: groups; 2: ternary, one scale per matrix
+    group_size   of 4 and 3 bits alone: neighbours along the input that share a scale; "auto": the largest divisor of a
                  layer's width from 16 to 64, else its whole row; None: the whole row
     activations  of 8 bits alone, see `Int8Linear`; None: real numbers
     gptq         weights rounded by GPTQ, on calibration inputs, not to nearest
     Raises ValueError for combinations without a layer.
     """
 
-    bits: Literal[8, 4, 2] = 8
+    bits: Literal[8, 4, 3, 2] = 8
     group_size: int | Literal["auto"] | None = None
     activations: Activations | None = None
     gptq: bool = False
 
     def __post_init__(self) -> None:
-        if self.bits not in (8, 4, 2):
-            raise ValueError(f"layers keep weights in 8, 4 or 2 (ternary) bits, got {self.bits!r}")
+        if self.bits != 8 and self.bits not in PACKED:
+            raise ValueError(f"layers keep weights in 8, 4, 3 or 2 (ternary) bits, got {self.bits!r}")
         if self.activations is not None and self.bits != 8:
             raise ValueError(f"activations are quantized beside 8-bit weights alone, not {self.bits}-bit ones")
-        if self.group_size is not None and self.bits != 4:
-            raise ValueError(f"groups are for 4 bits; got group_size={self.group_size!r} with {self.bits} bits")
+        if self.group_size is not None and self.bits not in (4, 3):
+            raise ValueError(f"groups are for 4 and 3 bits; got group_size={self.group_size!r} with {self.bits} bits")
         if self.gptq and self.bits == 2:
-            raise ValueError("GPTQ rounds to 8 or 4 bits; ternary weights have their own rule")
+            raise ValueError("GPTQ rounds to 8, 4 or 3 bits; ternary weights have their own rule")
 
     def groups(self, width: int) -> int | None:
         """The group size for a layer of that input width."""
@@ -70,7 +79,7 @@ class Scheme:
         codes = self.codes(weight if divisor is None else weight * divisor, hessian)
         if self.bits == 8:
             return Int8Linear.from_linear(linear, codes, self.activations, input_range, divisor)
-        return (Int4Linear if self.bits == 4 else TernaryLinear).from_linear(linear, codes)
+        return PACKED[self.bits].from_linear(linear, codes)
 
     def embedding(self, embedding: nn.Embedding) -> QuantizedEmbedding:
         """The quantized table: one scale per row, or groups as in a linear."""

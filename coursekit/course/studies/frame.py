@@ -52,7 +52,14 @@ class Study:
     compare: Callable[[Mapping[str, list[Any]], Settings], Numbers]
 
 
-STUDIES = ("sharing",)  # each is the STUDY of the module of that name in this package
+STUDIES = (
+    "sharing",
+    "sentence_order",
+    "pretraining",
+    "low_rank",
+    "pruning",
+    "quantization",
+)
 
 
 def run_study(name: str, *, quick: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""Low rank: one matrix kept as a product of two smaller ones."""
+"""A word table as two factors, its tie to an output layer kept."""
 
 import copy
 

@@ -1,0 +1,270 @@
+"""Benchmarks of one forward pass: what each compression is worth in time, at several model and input shapes."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from coursekit.bench.csr import to_csr
+from coursekit.bench.frame import Arm, Arms, Case, Missing, Setting, attempt, relative_error, require_close
+from coursekit.bench.peers import compiled, no_bf16, onnx_sessions, torchao_int8
+from coursekit.bench.results import Bar
+from coursekit.compress.lowrank import LowRankLinear, compress, plan_ranks
+from coursekit.compress.pruning import apply_masks, drop_layers, finalize, magnitude_masks, prune_ffn, prune_heads
+from coursekit.compress.quantization import quantize_model
+from coursekit.data import Tokenizer, fetch, load_task
+from coursekit.measure import count_flops, stored_bytes
+from coursekit.models import Encoder, SharingPlan, TransformerConfig, from_huggingface
+from coursekit.train import has_bf16
+
+DENSE = "dense, fp32"
+MINILM = "MiniLM 6 × 384"
+MODELS = {
+    "tiny 4 × 256": TransformerConfig(30522, 256, 4, 4, 1024),
+    MINILM: TransformerConfig(30522, 384, 6, 12, 1536),
+    "BERT-base 12 × 768": TransformerConfig(30522, 768, 12, 12, 3072),
+}
+SHAPES = ((1, 8), (1, 128), (8, 64), (32, 32))
+ROUNDS = {(1, 8): 25, (1, 128): 11}  # short calls are repeated more often
+
+Make = Callable[[Encoder, tuple[Tensor, ...], Setting], Mapping[str, Arm]]
+
+
+def inference_cases(full: bool = False) -> list[Case]:
+    """The suite: bars 3, 5 and 6, and the shapes at which methods differ most. `full`: every model at every shape."""
+    tiny, mini, base = MODELS
+    if full:
+        cases = [case(model, *shape, METHODS, bars=True) for model in MODELS for shape in SHAPES]
+        return [*cases, *(sharing_case(model, *shape) for model in MODELS for shape in SHAPES)]
+    ours = [name for name in METHODS if name not in OTHERS]
+    return [
+        case(tiny, 8, 64, ours),
+        case(mini, 1, 8, ours),
+        case(mini, 1, 128, METHODS, bars=True),
+        case(mini, 8, 64, ours),
+        case(mini, 32, 32, ours),
+        case(base, 1, 128, METHODS, bars=True),
+        sharing_case(mini, 8, 64),
+        sharing_case(base, 8, 64, rounds=5),
+        sharing_case(base, 1, 8),
+    ]
+
+
+def case(
+    model: str | TransformerConfig, batch: int, length: int, methods: Iterable[str], *, bars: bool = False
+) -> Case:
+    """One model on `batch` texts of `length` tokens: dense, and as each of the methods makes it."""
+    config = MODELS[model] if isinstance(model, str) else model
+    chosen = {name: METHODS[name] for name in methods}
+
+    def make(setting: Setting) -> Arms:
+        dense, inputs = _encoder(config).to(setting.device), _inputs(config, batch, length, setting.device)
+        arms = {DENSE: Arm(partial(_states, dense, *inputs), error=0.0, bytes=stored_bytes(dense))}
+        for method in chosen.values():
+            arms |= method(dense, inputs, setting)
+        return arms
+
+    held = tuple(_bars(config, batch, length)) if bars else ()
+    rounds = ROUNDS.get((batch, length), 7)
+    return Case(
+        f"{_named(model)}, {batch} × {length}", "one forward pass against the dense one", make, held, rounds=rounds
+    )
+
+
+def _bars(config: TransformerConfig, batch: int, length: int) -> list[Bar]:
+    """Bars 3 (at BERT-base's shape) and 5 (at 128 rows or more)."""
+    bars = []
+    if (batch, length) == (1, 128) and config.hidden_size == 768:
+        for arm, least in (("int8, eager", 2.5), ("int8, compiled", 3.0)):
+            why = "without AMX or VNNI an int8 product is no faster than one in fp32"
+            bars.append(Bar(3, f"{arm}, BERT-base", (arm,), DENSE, least=least, error=0.03, reason=why))
+    if batch * length >= 128:
+        why = "smaller products run at a smaller share of the peak"
+        for arm in ("heads −50 %", "FFN −50 %", "layers −50 %"):
+            bars.append(Bar(5, f"{arm}, {length} tokens × {batch}", (arm,), DENSE, 0.9, kind="ideal", reason=why))
+        arm = "low rank, half the weights"
+        bars.append(Bar(5, f"low rank, {length} tokens × {batch}", (arm,), DENSE, 0.8, kind="ideal", reason=why))
+    return bars
+
+
+def sharing_case(model: str | TransformerConfig, batch: int, length: int, rounds: int | None = None) -> Case:
+    """The same computation with one block for all depths: fewer weights, as much work (bar 6)."""
+    config = MODELS[model] if isinstance(model, str) else model
+
+    def make(setting: Setting) -> Arms:
+        inputs, arms = _inputs(config, batch, length, setting.device), {}
+        for name, plan in {"unshared": None, "all shared": SharingPlan.all(config.num_layers)}.items():
+            encoder = _encoder(config.replace(sharing=plan)).to(setting.device)
+            arms[name] = Arm(partial(_states, encoder, *inputs), bytes=stored_bytes(encoder))
+        return arms
+
+    what = f"sharing is no faster and no slower, {_named(model)}, {batch} × {length}"
+    reason = "a cache that holds the shared weights and not all of the others makes a difference"
+    bars = (Bar(6, what, ("all shared",), "unshared", 0.9, 1.1, reason=reason),) if batch >= 8 and length >= 64 else ()
+    about = "all layers one block (ALBERT) against twelve or six of their own: memory is saved, time is not"
+    name = f"sharing, {_named(model)}, {batch} × {length}"
+    return Case(name, about, make, bars, rounds=rounds or ROUNDS.get((batch, length), 7))
+
+
+# ---- what is compared ----
+
+
+def _made(name: str, model: nn.Module, dense: Encoder, inputs: tuple[Tensor, ...], **about: float) -> dict[str, Arm]:
+    """An arm for a changed model: its error against the dense one, and the bytes it would be stored in."""
+    call = partial(_states, model, *inputs)
+    with torch.inference_mode():
+        error = relative_error(call(), _states(dense, *inputs))
+    return {name: Arm(call, error=error, bytes=stored_bytes(model), **about)}
+
+
+def _bf16(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    if not has_bf16(setting.device):
+        return {"dense, bf16": Arm(None, no_bf16())}
+    return _made("dense, bf16", copy.deepcopy(dense).bfloat16(), dense, inputs)
+
+
+def _low_rank(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    name = "low rank, half the weights"
+    if dense.config == MODELS[MINILM]:
+        return _smaller(name, compress(dense, 0.5), dense, inputs)
+    (arm,) = _smaller(name, _random_factors(dense, 0.5), dense, inputs).values()
+    return {name: replace(arm, error=None)}
+
+
+def _random_factors(dense: Encoder, keep: float) -> Encoder:
+    """Factors of the shapes that `compress` gives, without its SVDs: minutes for BERT-base, and of random weights."""
+    ranks, replaced = plan_ranks(dense, keep), {}
+    with torch.random.fork_rng():
+        for path, rank in ranks.items():
+            linear = dense.get_submodule(path)
+            layer = LowRankLinear(linear.in_features, linear.out_features, rank, linear.bias is not None)
+            replaced[id(linear)] = layer.to(linear.weight.device)
+    return copy.deepcopy(dense, replaced)
+
+
+def _masks(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    """90 % zeros: as a dense weight, and as compressed sparse rows. The two compute the same."""
+    zeros = copy.deepcopy(dense)
+    finalize(apply_masks(zeros, magnitude_masks(zeros, 0.9)))
+    arms = _made("90 % zeros, dense", zeros, dense, inputs)
+    if inputs[0].device.type == "cpu":
+        sparse = to_csr(zeros)
+        with torch.inference_mode():
+            require_close("the CSR product", _states(sparse, *inputs), _states(zeros, *inputs), within=1e-4)
+        arms |= _made("90 % zeros, CSR", sparse, dense, inputs)
+    return arms
+
+
+def _structured(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    """Half of the heads, of the FFN neurons, of the layers: really gone."""
+    depths, heads, neurons = dense.config.num_layers, dense.config.num_heads, dense.config.intermediate_size
+    changed = {
+        "heads −50 %": lambda model: prune_heads(model, {layer: range(heads // 2) for layer in range(depths)}),
+        "FFN −50 %": lambda model: prune_ffn(model, {layer: range(neurons // 2) for layer in range(depths)}),
+        "layers −50 %": lambda model: drop_layers(model, range(0, depths, 2)),
+    }
+    arms = {}
+    for name, change in changed.items():
+        arms |= _smaller(name, change(copy.deepcopy(dense)), dense, inputs)
+    return arms
+
+
+def _smaller(name: str, model: Encoder, dense: Encoder, inputs: tuple[Tensor, ...]) -> dict[str, Arm]:
+    """An arm whose FLOPs say how fast it could be."""
+    ideal = count_flops(dense, inputs=inputs) / count_flops(model, inputs=inputs)
+    return _made(name, model, dense, inputs, ideal=ideal)
+
+
+def _int8(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    return _made("int8, eager", quantize_model(dense, "int8"), dense, inputs)
+
+
+def _int8_compiled(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    quantized = quantize_model(dense, "int8")
+
+    def make() -> Arm:
+        model = compiled(quantized, inputs)
+        return _made("", model, dense, inputs)[""]
+
+    return {"int8, compiled": attempt(make, "torch.compile")}
+
+
+def _int4(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    return _made("int4 weights", quantize_model(dense, "int4"), dense, inputs)
+
+
+def _torchao(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    def make() -> Arm:
+        return _made("", torchao_int8(dense), dense, inputs)[""]
+
+    return {"torchao int8, eager": attempt(make, "torchao")}
+
+
+def _onnx(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    """ONNX Runtime on the exported encoder; its int8 quantizes the embeddings too, so its file is the smallest."""
+    names = {"fp32": "ONNX Runtime, fp32", "int8": "ONNX Runtime, int8"}
+    try:
+        if setting.device != "cpu":
+            raise Missing(f"ONNX Runtime is timed on the CPU alone, not on {setting.device}")
+        sessions = onnx_sessions(dense, inputs, setting.threads)
+    except Exception as error:
+        missing = attempt(partial(_raise, error), "ONNX Runtime")
+        return dict.fromkeys(names.values(), missing)
+    with torch.inference_mode():
+        expected = _states(dense, *inputs)
+    require_close("the exported graph", sessions["fp32"][0](), expected, within=1e-3)
+    return {
+        names[kind]: Arm(call, error=relative_error(call(), expected), bytes=size)
+        for kind, (call, size) in sessions.items()
+    }
+
+
+def _raise(error: Exception) -> Arm:
+    raise error
+
+
+METHODS: dict[str, Make] = {
+    "bf16": _bf16,
+    "low rank": _low_rank,
+    "masks": _masks,
+    "structured": _structured,
+    "int8": _int8,
+    "int4": _int4,
+    "int8 compiled": _int8_compiled,
+    "torchao": _torchao,
+    "onnx": _onnx,
+}
+OTHERS = ("int8 compiled", "torchao", "onnx")  # slow to prepare
+
+
+def _encoder(config: TransformerConfig) -> Encoder:
+    """The real MiniLM encoder for its own shape, else random weights, whose values cost and save nothing.
+
+    Errors are another matter: those of random weights show that a method works, not what it does to a trained model.
+    """
+    if config == MODELS[MINILM]:
+        return from_huggingface(fetch("minilm"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Encoder(config).eval()
+
+
+def _inputs(config: TransformerConfig, batch: int, length: int, device: str) -> tuple[Tensor, ...]:
+    """Full rows: real sentences in a row for MiniLM, else random ids."""
+    if config == MODELS[MINILM]:
+        texts = Tokenizer(fetch("minilm")).encode(load_task("rotten-tomatoes").test.texts)
+        tokens = torch.tensor([token for text in texts for token in text][: batch * length])
+        return (tokens.view(batch, length).to(device),)
+    generator = torch.Generator().manual_seed(1)
+    return (torch.randint(1, config.vocab_size, (batch, length), generator=generator).to(device),)
+
+
+def _states(model: nn.Module, *inputs: Tensor) -> Tensor:
+    return model(*inputs).last_hidden
+
+
+def _named(model: str | TransformerConfig) -> str:
+    return model if isinstance(model, str) else f"{model.num_layers} × {model.hidden_size}"

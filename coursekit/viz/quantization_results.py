@@ -1,0 +1,158 @@
+"""Figures of unit 06, the results: errors by layer, sensitivity, bytes and time and accuracy, the study, papers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from coursekit.viz.style import LINES, MARKERS, PALETTE
+
+GREY = "#666666"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model: megabytes stored, time relative to full precision with its IQR, accuracy with its 95 % interval."""
+
+    name: str
+    megabytes: float
+    time: float
+    time_iqr: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def layer_errors(errors: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """Method → layer's path → relative error of its output; the layers in order along the x-axis."""
+    figure, axis = plt.subplots(figsize=(9.6, 3.6))
+    names = list(next(iter(errors.values())))
+    for number, (method, by_layer) in enumerate(errors.items()):
+        values = [100 * by_layer[name] for name in names]
+        look = {"color": PALETTE[number], "marker": MARKERS[number], "ls": LINES[number], "ms": 5}
+        axis.plot(range(len(names)), values, label=method, markevery=1, **look)
+    short = [name.removeprefix("encoder.").removeprefix("layers.").replace("attention.", "") for name in names]
+    axis.set_xticks(range(len(names)), short, rotation=90, fontsize=8)
+    axis.set(ylabel="error of the layer's output, %", ylim=(0, None), title=title)
+    axis.legend(fontsize=9.5)
+    return figure
+
+
+def sensitivity(values: ArrayLike, rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
+    """A number for each (row, column) as a shaded grid, the number written in it."""
+    values = np.asarray(values, dtype=float)
+    figure, axis = plt.subplots(figsize=(7.2, 0.5 * len(rows) + 1.2))
+    image = axis.imshow(values, cmap="Blues", aspect="auto", vmin=0)
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 * values.max() else "black"
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=10)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_title(title)
+    axis.grid(False)
+    figure.colorbar(image, ax=axis, fraction=0.04)
+    return figure
+
+
+def trade_offs(models: Sequence[Candidate], majority: float) -> Figure:
+    """Bytes, time and accuracy of each model on one page, a row each; accuracy beside the majority class's."""
+    figure, axes = plt.subplots(1, 3, figsize=(10, 0.44 * len(models) + 1.2), sharey=True)
+    for place, model in enumerate(models):
+        colour, marker = PALETTE[place % 7], MARKERS[place % 7]
+        for axis, value in zip(axes, (model.megabytes, model.time, 100 * model.accuracy), strict=True):
+            axis.plot(value, place, color=colour, marker=marker, ms=9, ls="", markevery=1)
+        half = model.time_iqr / 2
+        axes[0].plot([0, model.megabytes], [place, place], color=colour, marker="", ls="-")
+        axes[1].plot([0, model.time - half], [place, place], color=colour, marker="", ls="-")
+        axes[1].plot([model.time - half, model.time + half], [place, place], color="black", marker="|", lw=1)
+        axes[2].plot([100 * model.low, 100 * model.high], [place, place], color=colour, marker="|", ls="-", markevery=1)
+        axes[0].annotate(
+            f"  {model.megabytes:.1f}",
+            (model.megabytes, place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+        axes[1].annotate(
+            f"  {model.time:.2f}",
+            (model.time + half, place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axes[1].axvline(1, color=GREY, ls=":", marker="")
+    axes[2].axvline(100 * majority, color=GREY, ls="-.", lw=1.2, marker="")
+    axes[0].set(title="MB stored", xlim=(0, 1.25 * max(model.megabytes for model in models)))
+    axes[1].set(title="Time, full precision = 1", xlim=(0, 1.25 * max(model.time for model in models)))
+    axes[2].set(title="Accuracy, %")
+    axes[2].text(100 * majority, -0.75, " majority", color=GREY, fontsize=8.5, va="center")
+    axes[0].set(yticks=range(len(models)), yticklabels=[model.name for model in models])
+    axes[0].set_ylim(len(models) - 0.5, -1.1)
+    for axis in axes:
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def study_arms(study: Mapping[str, Any], families: Mapping[str, Sequence[str]]) -> Figure:
+    """The study: megabytes against agreement with full precision and against accuracy, on test, all seeds.
+
+    families: legend entry → arms, joined by a line.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), sharex=True)
+    for axis, number in zip(axes, ("test_agreement", "test_accuracy"), strict=True):
+        for place, (family, arms) in enumerate(families.items()):
+            found = [study["arms"][arm] for arm in arms]
+            x = [each["stored_bytes"]["mean"] / 1e6 for each in found]
+            y, low, high = (100 * np.array([each[number][key] for each in found]) for key in ("mean", "min", "max"))
+            look = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[place], "lw": 1.3}
+            axis.errorbar(x, y, (y - low, high - y), label=family, capsize=3, markevery=1, **look)
+        axis.set(xlabel="MB stored")
+    axes[0].set(title="Agreement with full precision, %")
+    whole = study["arms"]["fp32"]["test_accuracy"]["mean"]
+    axes[1].axhline(100 * whole, color=GREY, ls=":", marker="", label="full precision (90.9 MB)")
+    majority = study["baselines"]["majority_test_accuracy"]
+    axes[1].axhline(100 * majority, color=GREY, ls="-.", lw=1.2, marker="", label="always the larger class")
+    axes[1].set(title="Accuracy, %")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9.5)
+    return figure
+
+
+def differences(rows: Mapping[str, Mapping[str, float]], title: str, unit: str = "points") -> Figure:
+    """Name → difference, low, high (shares): one bar of an interval each, about a line at no difference."""
+    figure, axis = plt.subplots(figsize=(8.4, 0.42 * len(rows) + 1.0))
+    axis.axvline(0, color=GREY, ls=":", marker="")
+    for place, row in enumerate(rows.values()):
+        clear = row["low"] > 0 or row["high"] < 0
+        colour, marker = (PALETTE[1], MARKERS[1]) if clear else (PALETTE[0], MARKERS[0])
+        ends = 100 * row["low"], 100 * row["high"]
+        axis.plot(ends, [place, place], color=colour, marker="|", ls="-", markevery=1)
+        axis.plot(100 * row["difference"], place, color=colour, marker=marker, ms=8, ls="", markevery=1)
+    axis.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5), xlabel=unit, title=title)
+    axis.grid(axis="y", visible=False)
+    return figure
+
+
+def beside_published(
+    published: Mapping[str, Mapping[str, tuple[float, float]]], measured: Mapping[str, tuple[float, float]]
+) -> Figure:
+    """Quality kept, % of full precision: source → task → (full, quantized), and our own arms the same way."""
+    groups = {**{f"{source} (published)": tasks for source, tasks in published.items()}, "measured here": measured}
+    figure, axis = plt.subplots(figsize=(9.6, 0.3 * sum(map(len, groups.values())) + 1.4))
+    place, names = 0, []
+    axis.axvline(100, color=GREY, ls=":", marker="")
+    for number, (source, tasks) in enumerate(groups.items()):
+        kept = [100 * small / full for full, small in tasks.values()]
+        look = {"color": PALETTE[number], "marker": MARKERS[number], "ls": "", "ms": 8}
+        axis.plot(kept, np.arange(place, place + len(kept)), label=source, markevery=1, **look)
+        names += list(tasks)
+        place += len(kept)
+    axis.set(yticks=range(place), yticklabels=names, ylim=(place - 0.5, -0.5), xlabel="% of full precision's score")
+    axis.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9.5)
+    return figure

@@ -1,0 +1,117 @@
+"""The figures of unit 05: what is drawn is what was given."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from coursekit.compress.pruning import magnitude_mask, sparse_bytes
+from coursekit.viz.pruning import bytes_per_weight, grid, moved, patterns, schedules, sparsity_card
+from coursekit.viz.pruning_results import Cost, Point, accuracy_curves, costs, study_curves
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def test_patterns_dot_what_is_gone():
+    weight = torch.arange(1.0, 13).view(3, 4)
+    masks = {"half": weight > 6, "all": weight > 0}
+    first, second = patterns(weight, masks).axes
+    assert first.get_title() == "half"
+    dots = {tuple(place) for place in first.collections[0].get_offsets().data.tolist()}
+    assert dots == {(column, row) for row, column in (~masks["half"]).nonzero().tolist()}
+    assert len(second.collections[0].get_offsets()) == 0
+    drawn = first.images[0].get_array()
+    assert drawn.mask.sum() == 6 and drawn.max() == 12
+
+
+def test_schedules_are_per_cent():
+    (axis,) = schedules({"line": ([0, 10], [0.0, 0.9])}).axes
+    assert axis.lines[0].get_ydata().tolist() == [0, 90]
+
+
+def test_moved_marks_the_cut():
+    after = np.linspace(-1, 1, 1001)
+    cloud, change = moved(after + 0.1, after, 0.5).axes
+    band = cloud.patches[-1].get_extents().transformed(cloud.transData.inverted())
+    assert band.y0 == pytest.approx(-0.5, abs=0.01) and band.y1 == pytest.approx(0.5, abs=0.01)
+    labels = [text.get_text() for text in change.get_legend().get_texts()]
+    assert labels == ["fine-tuned weight", "its movement"]
+
+
+def test_grid_writes_numbers_and_crosses():
+    crossed = np.array([[False, True], [False, False]])
+    axis, _ = grid([[0.1, 0.2], [0.3, 0.4]], ["a", "b"], ["x", "y"], label="value", crossed=crossed).axes
+    assert [text.get_text() for text in axis.texts] == ["0.10", "×", "0.30", "0.40"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
+
+
+def test_bytes_curves_are_those_of_sparse_bytes():
+    (axis,) = bytes_per_weight().axes
+    curves = {line.get_label(): line.get_ydata() for line in axis.lines}
+    mask = magnitude_mask(torch.randn(400, 1000), 0.7)
+    for label, index, form in (
+        ("dense", 4, "dense"),
+        ("CSR, 8-byte index", 8, "csr"),
+        ("CSR, 4-byte index", 4, "csr"),
+        ("bits and values", 4, "bitmask"),
+    ):
+        found = getattr(sparse_bytes(mask, index_bytes=index), form) / mask.numel()
+        assert curves[label][70] == pytest.approx(found, abs=0.01)  # row starts are not in the curve
+
+
+def test_card_rings_the_chosen_point():
+    weight = torch.randn(6, 6)
+    masks = {(name, zeros): magnitude_mask(weight, zeros / 100) for name in ("a", "b") for zeros in (0, 50)}
+    accuracy = {"a": {0: 0.8, 50: 0.7}, "b": {0: 0.8, 50: 0.6}}
+    cells, quality, size = sparsity_card(weight, masks, accuracy, method="b", zeros=50, majority=0.5).axes
+    assert cells.get_title() + cells.get_title(loc="left") == "b, 50 % zeros"
+    rings = [line for line in quality.lines if line.get_markersize() == 15]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in rings] == [(50, 60)]
+    assert size.lines[-1].get_xdata() == [50, 50]
+
+
+def test_accuracy_curves_have_their_ranges():
+    (axis,) = accuracy_curves({"m": [Point(0.0, 0.8, 0.7, 0.85), Point(0.5, 0.6, 0.5, 0.7)]}, 0.8, 0.55).axes
+    drawn = axis.containers[0]
+    assert drawn[0].get_xydata().tolist() == [[0, 80], [50, 60]]
+    ends = [segment.tolist() for segment in drawn[2][0].get_segments()]
+    assert np.allclose(ends, [[[0, 70], [0, 85]], [[50, 50], [50, 70]]])
+    levels = {line.get_label(): line.get_ydata()[0] for line in axis.lines if not line.get_label().startswith("_")}
+    assert levels["nothing pruned"] == 80 and levels["always the larger class"] == pytest.approx(55)
+
+
+def number(mean, low=None, high=None):
+    return {"mean": mean, "sd": 0.0, "min": mean if low is None else low, "max": mean if high is None else high}
+
+
+def test_study_curves_leave_out_what_was_not_measured():
+    arms = {
+        "dense-0": {"sparsity": number(0.0), "one_shot": number(0.81), "test": number(0.79)},
+        "magnitude-50": {"sparsity": number(0.5), "one_shot": number(0.7), "test": number(0.78, 0.77, 0.79)},
+        "gradual-50": {"sparsity": number(0.5), "test": number(0.775)},
+    }
+    study = {"arms": arms, "baselines": {"majority": {"validation": 0.58, "test": 0.59}}}
+    figure = study_curves(study, {"magnitude": ["magnitude-50"], "gradual": ["gradual-50"]})
+    before, after = figure.axes
+    assert [container.get_label() for container in before.containers] == ["magnitude"]
+    assert [container.get_label() for container in after.containers] == ["magnitude", "gradual"]
+    colours = [axis.containers[0][0].get_color() for axis in (before, after)]
+    assert colours[0] == colours[1]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["magnitude", "gradual", "nothing pruned", "always the larger class"]
+
+
+def test_costs_show_three_things_per_model():
+    rows = {
+        "dense": Cost((0.8, 0.78, 0.82), 90.0, 90.0, 1.0, 0.0),
+        "zeros": Cost((0.75, 0.7, 0.8), 90.0, 70.0, 1.02, 0.1),
+    }
+    quality, size, time = costs(rows, 0.59).axes
+    assert [label.get_text() for label in quality.get_yticklabels()] == ["dense", "zeros"]
+    assert [text.get_text() for text in time.texts] == ["1.00", "1.02"]
+    points = [line.get_xdata()[0] for line in size.lines if line.get_linestyle() == "None"]
+    assert points == [90, 90, 70, 90]
