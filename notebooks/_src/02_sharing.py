@@ -957,8 +957,9 @@ assert numbers["embedding-linear"]["test_bleu"]["mean"] > numbers["none"]["test_
 #
 # - **Linear** is a little worse than the whole table in cross-entropy, as published, yet better in BLEU: the two do not
 #   measure the same, for BLEU looks only at the word that was chosen.
-# - **Factorised** differs from it by one thing, where positions are added, and loses much by it. This task begins with
-#   copying, that is with finding the word at the same place, and 32 numbers must hold word and place together.
+# - **Factorised** differs from it in where positions are added (and the LayerNorm stands), before the map instead of
+#   after it, and loses much. This task begins with copying, that is with finding the word at the same place, and 32
+#   numbers must hold word and place together.
 # - **SAFE** adds to that a ReLU of 32 units through which every word must pass, already mixed with its neighbours, with no
 #   residual around it, and loses as much again. It learns, but much more slowly.
 #
