@@ -109,7 +109,8 @@ def test_nothing_can_be_written_but_tmp_and_that_is_gone(inside):
     for path in ("/x", str(course_root() / "coursekit" / "x"), "/usr/x", "/dev/x"):
         assert inside("write_to", path) in ("OSError", "PermissionError")
     assert inside("write_to", "/tmp/x") == "written"
-    assert inside("listing", "/tmp") == []
+    shown = [course_root().relative_to("/tmp").parts[0]] if course_root().is_relative_to("/tmp") else []
+    assert inside("listing", "/tmp") == shown
 
 
 def test_there_is_no_network(inside):

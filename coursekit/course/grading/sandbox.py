@@ -83,7 +83,8 @@ def _options(hidden: list[Path], sizes: bool) -> list[str]:
     devices = ["--dir", "/dev", "--dir", "/proc"]
     devices += [part for path in DEVICES for part in ("--dev-bind-try", path, path)]
     temporary = ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"] if sizes else ["--dir", "/tmp"]
-    return [*namespaces, "--new-session", *steps, *devices, *temporary, "--remount-ro", "/"]
+    # /tmp before what is shown: the course itself may lie under it
+    return [*namespaces, "--new-session", *temporary, *steps, *devices, "--remount-ro", "/"]
 
 
 def _parents(path: Path) -> list[str]:
