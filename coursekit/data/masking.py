@@ -24,9 +24,9 @@ def mask_tokens(
     Nothing may happen to be chosen. Raises ValueError for a probability outside [0, 1], ids outside the vocabulary, or
     a vocabulary of special ids alone.
     """
-    ordinary = _ordinary(input_ids, special_ids, mask_id, vocab_size, probability)
+    ordinary = ordinary_tokens(input_ids, special_ids, mask_id, vocab_size, probability)
     chosen = ordinary[input_ids] & (_uniform(input_ids, generator) < probability)
-    return _corrupt(input_ids, chosen, ordinary, mask_id, generator)
+    return corrupt(input_ids, chosen, ordinary, mask_id, generator)
 
 
 def whole_word_mask(
@@ -47,7 +47,7 @@ def whole_word_mask(
     """
     if input_ids.dim() != 2:
         raise ValueError(f"input_ids must be (B, T), got shape {tuple(input_ids.shape)}")
-    ordinary = _ordinary(input_ids, special_ids, mask_id, vocab_size, probability)
+    ordinary = ordinary_tokens(input_ids, special_ids, mask_id, vocab_size, probability)
     pieces = ordinary[input_ids]
     continues = _among(continuation_ids, vocab_size, input_ids.device)[input_ids] & pieces
     continues[:, 1:] &= pieces[:, :-1]  # a piece after a special token, or at the start, begins a word
@@ -60,7 +60,7 @@ def whole_word_mask(
             sizes = words[row][pieces[row]].bincount()
             taken = _fill(sizes.tolist(), int(budgets[row]), generator)
             chosen[row] = taken.to(words.device)[words[row].clamp_min(0)] & pieces[row]
-    return _corrupt(input_ids, chosen, ordinary, mask_id, generator)
+    return corrupt(input_ids, chosen, ordinary, mask_id, generator)
 
 
 def _fill(sizes: list[int], budget: int, generator: torch.Generator) -> Tensor:
@@ -73,7 +73,7 @@ def _fill(sizes: list[int], budget: int, generator: torch.Generator) -> Tensor:
     return taken
 
 
-def _ordinary(
+def ordinary_tokens(
     input_ids: Tensor, special_ids: Collection[int], mask_id: int, vocab_size: int, probability: float
 ) -> Tensor:
     """(V,) bool: ids that may be hidden, and may take another's place."""
@@ -99,7 +99,7 @@ def _among(ids: Collection[int], vocab_size: int, device: torch.device) -> Tenso
     return table
 
 
-def _corrupt(
+def corrupt(
     input_ids: Tensor, chosen: Tensor, ordinary: Tensor, mask_id: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Replace chosen tokens 80/10/10 and label them."""

@@ -11,7 +11,7 @@ from coursekit.distill.exact import correction
 from coursekit.distill.states import Asked, State, asked_of_student, asked_of_teacher, is_masked_lm, observe
 from coursekit.distill.terms import KINDS, Term
 from coursekit.train import Frozen, Loss
-from coursekit.train.pretrain import _round_up
+from coursekit.train.pretrain import round_up
 
 
 class Distillation(nn.Module):
@@ -41,7 +41,7 @@ class Distillation(nn.Module):
         if any(term.kind != "hard" and not term.masked_only for term in looking):
             return batch["attention_mask"].bool()
         return (
-            _round_up(batch["labels"] != IGNORED)
+            round_up(batch["labels"] != IGNORED)
             if looking
             else torch.zeros_like(batch["attention_mask"], dtype=torch.bool)
         )

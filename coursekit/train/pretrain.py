@@ -111,7 +111,7 @@ def masked_lm_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
     loss is 0 if no token has a label.
     """
     labels = batch["labels"]  # (B, T)
-    projected = _round_up(labels != IGNORED)
+    projected = round_up(labels != IGNORED)
     logits, labels = model(*inputs(batch), positions=projected).logits.float(), labels[projected]  # (N, V), (N,)
     count = (labels != IGNORED).sum()
     right = (logits.argmax(-1) == labels).sum()
@@ -119,7 +119,7 @@ def masked_lm_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
     return Loss(total / count.clamp_min(1), count, {"accuracy": right / count.clamp_min(1)})
 
 
-def _round_up(asked: Tensor) -> Tensor:
+def round_up(asked: Tensor) -> Tensor:
     """`asked` (B, T) with as many false entries made true as bring the number of true ones to a multiple of ROUND."""
     flat = asked.flatten().clone()
     flat[(~flat).nonzero()[: -int(flat.sum()) % ROUND]] = True

@@ -11,7 +11,7 @@ from coursekit.data import IGNORED, SentencePair, Tokenizer, pad
 from coursekit.models import MaskedLM, SequenceClassifier
 from coursekit.models.heads import HeadOutput
 from coursekit.train.pieces import Loss, LossFunction
-from coursekit.train.pretrain import MaskedBatches, _round_up
+from coursekit.train.pretrain import MaskedBatches, round_up
 from coursekit.train.text import TextBatches, inputs
 
 
@@ -131,7 +131,7 @@ def joint_loss(hidden_per_row: float) -> LossFunction:
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
         labels, questions = batch["labels"], batch["sentence_labels"]  # (B, T), (B,)
-        projected = _round_up(labels != IGNORED)
+        projected = round_up(labels != IGNORED)
         output = model(*inputs(batch), positions=projected)
         nats = F.cross_entropy(output.logits.float(), labels[projected], ignore_index=IGNORED, reduction="sum")
         masked_lm = nats / (hidden_per_row * len(questions))
