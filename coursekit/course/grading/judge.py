@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import psutil
+import torch
 
 from coursekit.course.check import run_check
 from coursekit.course.grading.limits import limit
@@ -83,6 +84,7 @@ def _judge_task(task: Task, cells: list[dict], workshop: Workshop) -> dict:
         child = os.fork()
         if child == 0:
             os.close(read)
+            torch.set_num_threads(1)  # OpenMP's threads do not survive a fork: with more, it waits for them for ever
             with suppress(BaseException), os.fdopen(write, "wb") as told:
                 space = psutil.Process().memory_info().vms + (limits.megabytes << 20)
                 limit(2 * PATIENCE * limits.seconds, space, processes=False)  # what is sent is kept here for a while
