@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coursekit.models.attention import Attention
@@ -64,16 +65,17 @@ class Embeddings(nn.Module):
             return self.map(x)
         return self.map(x, mask, cache) if self.config.embedding == "safe" else x
 
-    def decode(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Scores over the vocabulary with the input table, so input and output stay tied.
 
-        x (…, H), or (…, E) for "factorised" and "safe", whose heads narrow first; returns (…, V).
+        x (…, H), or (…, E) for "factorised" and "safe", whose heads narrow first; bias (V,); returns (…, V).
         """
         if self.config.embedding == "linear" and x.shape[-1] == self.config.hidden_size:
             x = x @ self.map.weight  # (…, H) @ (H, E): the transpose of the input map
         if hasattr(self.word, "scores"):  # a table that is not kept as numbers
-            return self.word.scores(x)
-        return x @ self.word.weight.T
+            scores = self.word.scores(x)
+            return scores if bias is None else scores + bias
+        return F.linear(x, self.word.weight, bias)  # the bias inside the product: no second pass over V numbers a token
 
 
 class SelfAttentiveMap(nn.Module):

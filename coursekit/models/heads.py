@@ -31,7 +31,7 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, embeddings: Embeddings) -> Tensor:
         """(…, H) → (…, V). The table is passed in, never held: a tie that cannot come undone."""
-        return embeddings.decode(self.norm(ACTIVATIONS[self.activation](self.dense(hidden)))) + self.bias
+        return embeddings.decode(self.norm(ACTIVATIONS[self.activation](self.dense(hidden))), self.bias)
 
 
 class MaskedLM(nn.Module):
