@@ -182,3 +182,12 @@ def test_the_same_seed_gives_the_same_run(cache):
     first, again = (module.run("sandwich", 1, settings) for _ in range(2))
     assert first[0] | {"seconds": 0} == again[0] | {"seconds": 0} and first[1] == again[1]
     assert module.run("sandwich", 2, settings)[0]["dev_cross_entropy"] != first[0]["dev_cross_entropy"]
+
+
+def test_differences_by_hand():
+    """Right on 3 and on 2 of 4 texts by both seeds; what the first arm has no answers to is left out."""
+    details = {"a": [{"right": [1, 1, 0, 1]}] * 2, "b": [{"right": [0, 1, 0, 1], "more": [1]}] * 2}
+    measures = {"test": ("right", frame.accuracy_difference), "other": ("more", frame.accuracy_difference)}
+    found = frame.differences(details, [("a", "b")], measures)
+    assert found.keys() == {"a − b"} and found["a − b"].keys() == {"test"}
+    assert found["a − b"]["test"]["difference"] == 0.25 and found["a − b"]["test"]["low"] == 0

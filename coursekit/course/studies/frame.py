@@ -10,9 +10,10 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -24,10 +25,11 @@ from tqdm.auto import tqdm
 from coursekit.course.units import course_root
 from coursekit.errors import unknown_name
 from coursekit.files import cache_folder, write_json
-from coursekit.measure import machine
+from coursekit.measure import Difference, machine, paired_bootstrap
 
 Settings = dict[str, Any]
 Numbers = dict[str, Any]
+Measure = tuple[str, Callable[[list[Any], list[Any]], Difference]]
 PACKAGES = ("coursekit", "torch", "tokenizers", "sacrebleu")
 
 
@@ -59,6 +61,10 @@ STUDIES = (
     "low_rank",
     "pruning",
     "quantization",
+    "distillation",
+    "triple_loss",
+    "layers",
+    "tinybert",
 )
 
 
@@ -187,6 +193,28 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "max": max(values),
             }
     return summary
+
+
+accuracy_difference = partial(paired_bootstrap, seed=0)
+"""Of two lists with 1 or 0 per item for each seed's run: the difference of accuracies, over items and seeds."""
+
+
+def differences(
+    details: Mapping[str, list[Any]], compared: Iterable[tuple[str, str]], measures: Mapping[str, Measure]
+) -> Numbers:
+    """{"one − other": {measure: difference, interval, p}} for each pair of arms that is compared.
+
+    measures[name] is the key under which each seed's run kept its part of the details, and what compares the two
+    lists of such parts. A measure that the first arm has no part for is left out.
+    """
+    return {
+        f"{one} − {other}": {
+            name: compare(*([run[key] for run in details[arm]] for arm in (one, other)))._asdict()
+            for name, (key, compare) in measures.items()
+            if key in details[one][0]
+        }
+        for one, other in compared
+    }
 
 
 def _key(settings: Settings, versions: Mapping[str, str]) -> str:

@@ -16,9 +16,9 @@ from torch import nn
 
 from coursekit.compress.lowrank import compress
 from coursekit.compress.pruning import drop_layers
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
 from coursekit.data import Split
-from coursekit.measure import count_flops, count_parameters, paired_bootstrap, stored_bytes
+from coursekit.measure import count_flops, count_parameters, stored_bytes
 from coursekit.train import (
     PROFILES,
     Teacher,
@@ -133,11 +133,7 @@ def baselines(settings: Settings) -> dict[str, Any]:
 
 def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
     """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    right = {arm: [run["right"] for run in runs] for arm, runs in details.items()}
-    return {
-        f"{one} − {other}": {"test_accuracy": paired_bootstrap(right[one], right[other], seed=0)._asdict()}
-        for one, other in COMPARED
-    }
+    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
 
 
 STUDY = Study(

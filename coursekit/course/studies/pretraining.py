@@ -8,7 +8,7 @@ Learning rate and initial weights are those of `sharing`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
 from coursekit.course.studies.sentence_order import news
 from coursekit.data import IGNORED, SentencePair, Tokenizer, fetch, nsp_pairs, sop_pairs
-from coursekit.measure import count_parameters, mean_difference, paired_bootstrap
+from coursekit.measure import count_parameters, mean_difference
 from coursekit.models import Encoder, MaskedLM, SharingPlan, TransformerConfig
 from coursekit.train import (
     TrainConfig,
@@ -267,21 +267,11 @@ def baselines(settings: Settings) -> dict[str, Any]:
 
 def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
     """Each arm minus `albert`: masked-LM loss and top-1, 95 % intervals over pairs and seeds; and the sentence task."""
-    differences: dict[str, Any] = {}
-    for one, other in COMPARED:
-        weights = details[one][0]["hidden"]
-        found = {
-            f"masked_lm {name}": mean_difference(
-                *([run[key] for run in details[arm]] for arm in (one, other)), weights, seed=0, repeats=2000
-            )._asdict()
-            for name, key in (("loss", "nats"), ("accuracy", "right"))
-        }
-        for task in PAIRS:
-            if task in details[one][0]:
-                right = ([run[task] for run in details[arm]] for arm in (one, other))
-                found[f"{task} accuracy"] = paired_bootstrap(*right, seed=0)._asdict()
-        differences[f"{one} − {other}"] = found
-    return differences
+    hidden = details["albert"][0]["hidden"]  # the same tokens for every arm
+    per_token = partial(mean_difference, weights=hidden, seed=0, repeats=2000)
+    measures = {"masked_lm loss": ("nats", per_token), "masked_lm accuracy": ("right", per_token)}
+    measures |= {f"{task} accuracy": (task, accuracy_difference) for task in PAIRS}
+    return differences(details, COMPARED, measures)
 
 
 STUDY = Study(

@@ -35,9 +35,9 @@ from coursekit.compress.pruning import (
     sparse_bytes,
     wanda_mask,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
 from coursekit.data import Split, Task, Tokenizer, fetch, load_task
-from coursekit.measure import count_flops, count_parameters, paired_bootstrap, stored_bytes
+from coursekit.measure import count_flops, count_parameters, stored_bytes
 from coursekit.models import SequenceClassifier
 from coursekit.train import (
     Profile,
@@ -282,11 +282,7 @@ _SPLITS = ("validation", "test")
 
 def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
     """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    differences = {}
-    for one, other in COMPARED:
-        right = [[run["right"] for run in details[arm]] for arm in (one, other)]
-        differences[f"{one} − {other}"] = {"test": paired_bootstrap(*right, seed=0)._asdict()}
-    return differences
+    return differences(details, COMPARED, {"test": ("right", accuracy_difference)})
 
 
 STUDY = Study(

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from coursekit.compress.quantization import SCHEMES, Scheme, convert_qat, prepare_qat, quantize_model
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
 from coursekit.data import Split, Task, Tokenizer, fetch, load_task
 from coursekit.files import cache_folder
-from coursekit.measure import paired_bootstrap, stored_bytes
+from coursekit.measure import stored_bytes
 from coursekit.models import load, save
 from coursekit.train import Profile, TrainConfig, classification_loss, finetune, predict, text_batches, train
 
@@ -187,15 +187,8 @@ def baselines(settings: Settings) -> dict[str, Any]:
 
 def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
     """Test accuracy, and agreement with full precision, of one arm minus another's; intervals over texts and seeds."""
-    differences = {}
-    for one, other in COMPARED:
-        differences[f"{one} − {other}"] = {
-            f"test_{name}": paired_bootstrap(
-                *([run[kind] for run in details[arm]] for arm in (one, other)), seed=0
-            )._asdict()
-            for name, kind in (("accuracy", "right"), ("agreement", "same"))
-        }
-    return differences
+    measures = {"test_accuracy": ("right", accuracy_difference), "test_agreement": ("same", accuracy_difference)}
+    return differences(details, COMPARED, measures)
 
 
 STUDY = Study(

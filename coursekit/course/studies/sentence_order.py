@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
 from coursekit.data import Documents, SentencePair, Tokenizer, fetch, load_documents, nsp_pairs, sop_pairs
-from coursekit.measure import paired_bootstrap
 from coursekit.models import SequenceClassifier
 from coursekit.train import (
     TrainConfig,
@@ -270,16 +269,15 @@ def compare(details: Mapping[str, list[dict[str, list[int]]]], settings: Setting
 
     right: for each test and arm a string with a digit for each test pair, the number of seeds that are right.
     """
-    differences = {
-        f"{arm} − {other}, tested on {test}": paired_bootstrap(
-            [run[test] for run in details[arm]], [run[test] for run in details[other]], seed=0
-        )._asdict()
-        for test, arm, other in COMPARED
+    accuracy = {
+        f"{pair}, tested on {test}": found[test]
+        for test, *arms in COMPARED
+        for pair, found in differences(details, [arms], {test: (test, accuracy_difference)}).items()
     }
     right = {
         test: {arm: _digits(np.sum([run[test] for run in details[arm]], axis=0)) for arm in ARMS} for test in TESTS[:4]
     }
-    return {"accuracy": differences, "right": right}
+    return {"accuracy": accuracy, "right": right}
 
 
 STUDY = Study(

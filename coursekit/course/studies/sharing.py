@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from coursekit.course.studies.frame import Numbers, Settings, Study
+from coursekit.course.studies.frame import Numbers, Settings, Study, differences
 from coursekit.data import (
     Pairs,
     SubwordTokenizer,
@@ -216,15 +216,12 @@ def baselines(settings: Settings) -> dict[str, Any]:
 def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
     """Test BLEU and cross-entropy of one arm minus another's, with 95 % intervals over verses and seeds."""
     *_, test = _prepared(settings)
-    differences = {}
-    for one, other in COMPARED:
-        said = [[run["said"] for run in details[arm]] for arm in (one, other)]
-        nats = [[run["nats"] for run in details[arm]] for arm in (one, other)]
-        differences[f"{one} − {other}"] = {
-            "test_bleu": bleu_difference(*said, test.targets, seed=0)._asdict(),
-            "test_cross_entropy": mean_difference(*nats, details[one][0]["tokens"], seed=0)._asdict(),
-        }
-    return differences
+    tokens = details["none"][0]["tokens"]  # the same for every arm
+    measures = {
+        "test_bleu": ("said", partial(bleu_difference, references=test.targets, seed=0)),
+        "test_cross_entropy": ("nats", partial(mean_difference, weights=tokens, seed=0)),
+    }
+    return differences(details, COMPARED, measures)
 
 
 STUDY = Study(
