@@ -14,11 +14,13 @@ from coursekit.data.batching import Batch, length_batches, pad
 from coursekit.data.catalogue import Asset
 from coursekit.data.corpora import Split, Task, load_task
 from coursekit.data.documents import Documents, load_documents, split_documents, split_sentences
+from coursekit.data.glue import GLUE, glue_task
 from coursekit.data.masking import IGNORED, mask_tokens, whole_word_mask
 from coursekit.data.packages import AssetError
 from coursekit.data.pairs import SentencePair, nsp_pairs, sop_pairs
 from coursekit.data.reactions import REACTIONS, ReactionTokenizer, mask_each
 from coursekit.data.store import TokenStore
+from coursekit.data.tables import csv_task
 from coursekit.data.tokenizer import SubwordTokenizer, Tokenizer, train_tokenizer
 from coursekit.data.translation import Pairs, Translation, load_translation, without_brackets
 
@@ -27,6 +29,7 @@ __all__ = [
     "AssetError",
     "Batch",
     "Documents",
+    "GLUE",
     "IGNORED",
     "MaskedLMProposer",
     "NeighbourProposer",
@@ -47,7 +50,9 @@ __all__ = [
     "augment",
     "augment_task",
     "augment_texts",
+    "csv_task",
     "fetch",
+    "glue_task",
     "length_batches",
     "load_documents",
     "load_task",

@@ -84,7 +84,7 @@ def augment_texts(
 
 
 def augment_task(task: Task, *, propose: Propose, rng: Rng, p: float = 0.4, n: int = 20, k: int = 15) -> Task:
-    """The task with each training text followed by its augmentations, which have its label and group.
+    """The task with each training text followed by its augmentations, which have its label, group and second text.
 
     Validation and test stay as they are, and no text of theirs comes into training.
     """
@@ -94,8 +94,9 @@ def augment_task(task: Task, *, propose: Propose, rng: Rng, p: float = 0.4, n: i
         new = [train.texts[row], *(text for text in more if text not in kept_out)]
         texts += new
         rows += [row] * len(new)
-    labels, groups = ([column[row] for row in rows] for column in (train.labels, train.groups))
-    return replace(task, train=Split(texts, labels, groups))
+    columns = (train.labels, train.groups, train.second)
+    others = [None if column is None else [column[row] for row in rows] for column in columns]
+    return replace(task, train=Split(texts, *others))
 
 
 class MaskedLMProposer:

@@ -6,8 +6,9 @@ Every choice below is an order by SHA-256, not a random generator: the same on e
 import bz2
 import csv
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from coursekit.data.assets import fetch
@@ -18,11 +19,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Split:
-    """Texts with their labels (an index into `Task.labels`) and groups (the film a snippet is about)."""
+    """Texts with their labels (an index into `Task.labels`) and groups (the film a snippet is about).
+
+    second: where a label is about two texts, the other one of each.
+    """
 
     texts: list[str]
     labels: list[int]
     groups: list[str]
+    second: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,7 +50,8 @@ class Split:
         return self._rows([i for i in shuffled if i in chosen])
 
     def _rows(self, indices: list[int]) -> "Split":
-        return Split(*([column[i] for i in indices] for column in (self.texts, self.labels, self.groups)))
+        columns = (self.texts, self.labels, self.groups, self.second)
+        return Split(*(None if column is None else [column[i] for i in indices] for column in columns))
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,14 @@ class Task:
     test: Split
 
 
-def load_task(name: str) -> Task:
-    """The labelled task `name`, fetched if need be: "rotten-tomatoes" (film reviews, rotten 0 or fresh 1).
+def load_task(name: Path | str, *, labels: Sequence[str] | None = None) -> Task:
+    """A labelled task: the course's own, your CSV, or one of GLUE.
+
+    "rotten-tomatoes"    film reviews, rotten 0 or fresh 1, fetched if need be
+    a file .csv or .tsv  with columns text and label and, if there are, second (the other text of a pair) and group
+                         (what must not be in two splits); a tenth each for validation and test: see `csv_task`
+    "sst2", "mnli", …    GLUE's tasks, fetched; or a folder laid out as GLUE has it, such as "data/SST-2": see `GLUE`
+    labels: for a CSV, the names of its labels in the order that your model has them
 
     Rotten Tomatoes is split by film. Always predicting "fresh" is right as often as the share of fresh:
 
@@ -70,10 +82,21 @@ def load_task(name: str) -> Task:
     | validation | 776   | 31    | 0.586 |
     | test       | 2,211 | 82    | 0.589 |
 
-    Raises ValueError for an unknown name, AssetError if the data cannot be had.
+    Raises ValueError for an unknown name or a file that is no such table, AssetError if the data cannot be had.
     """
+    from coursekit.data import glue, tables  # they are made of what is here
+
+    path = Path(name)
+    if path.suffix in tables.DELIMITERS:
+        return tables.csv_task(path, labels)
+    if labels is not None:
+        raise ValueError(f"labels are for a CSV file; {name} has its own")
+    if path.is_dir():
+        return glue.glue_task(path)
+    if name in glue.GLUE:
+        return glue.glue_task(glue.fetch_glue(name))
     if name not in _TASKS:
-        raise unknown_name("task", name, _TASKS)
+        raise unknown_name("task", str(name), [*_TASKS, *glue.GLUE])
     return _TASKS[name]()
 
 
@@ -107,10 +130,13 @@ def split_by_group(everything: Split, *, test: float, validation: float, seed: i
     for group in _shuffled(members, seed):
         part = next((name for name, goal in goals.items() if len(parts[name]) < goal), "train")
         parts[part] += members[group]
+    whole = [_normalised(text) for text in everything.texts]
+    if everything.second is not None:
+        whole = [f"{text}\t{_normalised(other)}" for text, other in zip(whole, everything.second, strict=True)]
     seen: set[str] = set()
     for name, indices in parts.items():
-        parts[name] = [i for i in indices if _normalised(everything.texts[i]) not in seen]
-        seen |= {_normalised(everything.texts[i]) for i in indices}
+        parts[name] = [i for i in indices if whole[i] not in seen]
+        seen |= {whole[i] for i in indices}
     return tuple(everything._rows(sorted(parts[name])) for name in ("train", "validation", "test"))
 
 

@@ -8,20 +8,22 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from coursekit.files import atomic_file
+from coursekit.hub import checkpoint_folder
 
 
 class Tokenizer:
-    """A BERT-style tokenizer from a `tokenizer.json`, or from a folder that holds one.
+    """A BERT-style tokenizer from a `tokenizer.json`, a folder that holds one, or a name on the Hugging Face Hub.
 
     The file's own padding and truncation are switched off: `pad` pads, `max_length` truncates.
 
     Attributes: `pad_id mask_id cls_id sep_id unk_id`; `special_ids`, all of them in order; `vocab_size`;
     `max_positions`, from the `config.json` beside the file, else 512. Raises FileNotFoundError if there is no
-    such file, ValueError if it is damaged or lacks one of [PAD] [MASK] [CLS] [SEP] [UNK].
+    such file, OSError for a name that cannot be fetched, ValueError if it is damaged or lacks one of [PAD] [MASK]
+    [CLS] [SEP] [UNK].
     """
 
     def __init__(self, folder_or_file: Path | str):
-        path = Path(folder_or_file)
+        path = checkpoint_folder(folder_or_file)
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             raise FileNotFoundError(f"no tokenizer at {file}: expected a tokenizer.json or a folder with one")
@@ -72,6 +74,12 @@ class Tokenizer:
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The vocabulary's piece for each id. Raises ValueError for an id outside the vocabulary."""
         return [self._tokenizer.id_to_token(i) for i in self._valid(ids)]
+
+    def save(self, file: Path | str) -> None:
+        """Write the tokenizer's file, whole or not at all, without truncation."""
+        self._tokenizer.no_truncation()
+        with atomic_file(Path(file)) as part:
+            self._tokenizer.save(str(part))
 
     def _encode(self, inputs: list, max_length: int | None) -> list[tokenizers.Encoding]:
         if max_length is None:

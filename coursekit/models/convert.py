@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from coursekit.errors import unknown_name
+from coursekit.hub import checkpoint_folder
 from coursekit.models.config import TransformerConfig
 from coursekit.models.encoder import Encoder
 from coursekit.models.heads import MaskedLM, SequenceClassifier
@@ -76,13 +77,14 @@ def from_huggingface(source: nn.Module | Path | str) -> Encoder | MaskedLM | Seq
     """Our model with the weights of a BERT, ALBERT or DistilBERT: the plain model, its masked-LM or classifier head.
 
     source: a transformers model, or a folder with its `config.json` and `model.safetensors` or, from older days,
-    `pytorch_model.bin`. Outputs are equal to rounding; the result is in evaluation mode. Raises ValueError for another
-    architecture, an untied output table, or weights that do not fit the config.
+    `pytorch_model.bin`; or a name on the Hugging Face Hub, such as "bert-base-uncased", whose files are fetched once.
+    Outputs are equal to rounding; the result is in evaluation mode. Raises ValueError for another architecture, an
+    untied output table, or weights that do not fit the config, OSError for a name that cannot be fetched.
     """
     if isinstance(source, nn.Module):
         config, tensors = source.config.to_dict(), source.state_dict()
     else:
-        config, tensors = _read_folder(Path(source))
+        config, tensors = _read_folder(checkpoint_folder(source))
     return _convert(config, tensors)
 
 

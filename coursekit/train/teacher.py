@@ -71,8 +71,11 @@ def accuracy(teacher: Teacher, split: Split) -> float:
 
 def text_batches(split: Split, tokenizer: Tokenizer, *, batch_size: int = 32, seed: int | None = None) -> TextBatches:
     """A split as `TextBatches` with the column labels; shuffled only if there is a seed."""
-    sequences = tokenizer.encode(split.texts)
-    return TextBatches(sequences, pad_id=tokenizer.pad_id, batch_size=batch_size, seed=seed, labels=split.labels)
+    about = {"pad_id": tokenizer.pad_id, "batch_size": batch_size, "seed": seed, "labels": split.labels}
+    if split.second is None:
+        return TextBatches(tokenizer.encode(split.texts), **about)
+    sequences, types = tokenizer.encode_pairs(split.texts, split.second)
+    return TextBatches(sequences, token_type_ids=types, **about)
 
 
 def pretrained_encoder() -> Encoder:
@@ -117,7 +120,7 @@ def load_teacher(profile: str = "quick", task: str = "rotten-tomatoes") -> Teach
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     data, accelerator = load_task(task), start_accelerator()
-    home = cache_folder() / "teachers" / f"{task}-{profile}-{_key(data, PROFILES[profile])}"
+    home = cache_folder() / "teachers" / f"{data.name}-{profile}-{_key(data, PROFILES[profile])}"
     home.parent.mkdir(parents=True, exist_ok=True)
     with _alone(Path(f"{home}.lock")) if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()  # until the first process holds the lock for all
@@ -180,7 +183,10 @@ def _key(task: Task, profile: Profile) -> str:
         "version": VERSION,
         "profile": asdict(profile),
         "encoder": {member.name: member.sha256 for member in assets()["minilm"].sources[0].members},
-        "texts": [[split.texts, split.labels] for split in (task.train, task.validation)],
+        "texts": [
+            [column for column in (split.texts, split.labels, split.second) if column is not None]
+            for split in (task.train, task.validation)
+        ],
         "labels": task.labels,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """TinyBERT's augmentation: what may be replaced, by what, how often; and never outside training."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_labels_and_groups_are_copied_and_held_out_texts_kept_out():
     assert "a dullB film" in more.train.texts and "a fineA film" in more.train.texts
     assert not {"a dullA film", "a fineB film"} & set(more.train.texts)
     assert more.train.texts.count("a dull film") == more.train.texts.count("a fine film") == 1
+
+
+def test_the_other_text_of_a_pair_stays_beside_its_own():
+    films = task()
+    pairs = replace(films, train=replace(films.train, second=[f"about {text}" for text in films.train.texts]))
+    more = augment_task(pairs, propose=upper, rng=random.Random(0), n=60).train
+    assert len(more.second) == len(more) > 20
+    assert all(("dull" in text) == ("dull" in other) for text, other in zip(more.texts, more.second, strict=True))
 
 
 @pytest.fixture(scope="module")

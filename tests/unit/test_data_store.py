@@ -3,6 +3,7 @@
 import json
 import pickle
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coursekit.data import TokenStore, length_batches, pad
+from coursekit.data import Tokenizer, TokenStore, fetch, length_batches, pad
+from coursekit.train import MaskedBatches
 
 SEQUENCES = [[5, 6, 7], [65535], [0, 1]]
 
@@ -153,3 +155,20 @@ def test_a_foreign_header(content, folder):
     (folder / "store.json").write_text(content)
     with pytest.raises(ValueError, match="store.json does not describe a coursekit token store 1"):
         TokenStore(folder)
+
+
+def test_a_file_larger_than_the_memory_used(tmp_path):
+    """24 MB of tokens are written and read, and a batch for training is made, in a tenth of that."""
+    tokenizer = Tokenizer(fetch("minilm"))
+    row = np.arange(1000, 3000)
+    tracemalloc.start()
+    try:
+        store = TokenStore.write(tmp_path / "store", (row for _ in range(6000)), tokenizer.vocab_size)
+        size = (tmp_path / "store" / "tokens.bin").stat().st_size
+        assert size == 24_000_000
+        assert sum(int(tokens[-1]) for tokens in store) == 6000 * 2999
+        batch = MaskedBatches(store, tokenizer, batch_size=8).epoch(0)[5]
+        assert batch["input_ids"].shape == (8, 2000)
+        assert tracemalloc.get_traced_memory()[1] < size / 10
+    finally:
+        tracemalloc.stop()
