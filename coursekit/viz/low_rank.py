@@ -229,25 +229,3 @@ def recovery(
     axis.set(xlabel="share of each layer's numbers kept, %", ylabel="test accuracy, %", xlim=(0, None))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9.5)
     return figure
-
-
-def bytes_and_accuracy(models: Mapping[str, tuple[float, float, float, float]]) -> Figure:
-    """Models by what they store: name → (MB, accuracy, low, high), each labelled."""
-    figure, axis = plt.subplots(figsize=(7.2, 4.2))
-    for number, (name, (size, *heights)) in enumerate(models.items()):
-        value, low, high = (100 * height for height in heights)
-        axis.errorbar(
-            [size],
-            [value],
-            ([value - low], [high - value]),
-            color=PALETTE[number % len(PALETTE)],
-            marker=MARKERS[number % len(MARKERS)],
-            ms=9,
-            ls="",
-            capsize=3,
-            markevery=1,
-            label=f"{name}: {size:.1f} MB",
-        )
-    axis.set(xlabel="MB stored", ylabel="validation accuracy, %", xlim=(0, None))
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9.5)
-    return figure

@@ -70,22 +70,10 @@ def trade_offs(models: Sequence[Candidate], majority: float) -> Figure:
         axes[1].plot([0, model.time - half], [place, place], color=colour, marker="", ls="-")
         axes[1].plot([model.time - half, model.time + half], [place, place], color="black", marker="|", lw=1)
         axes[2].plot([100 * model.low, 100 * model.high], [place, place], color=colour, marker="|", ls="-", markevery=1)
-        axes[0].annotate(
-            f"  {model.megabytes:.1f}",
-            (model.megabytes, place),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
-        axes[1].annotate(
-            f"  {model.time:.2f}",
-            (model.time + half, place),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
+        written = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+        written["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # legible on the line at 1
+        axes[0].annotate(f"{model.megabytes:.1f}", (model.megabytes, place), (11, 0), **written)
+        axes[1].annotate(f"{model.time:.2f}", (model.time + half, place), (11, 0), **written)
     axes[1].axvline(1, color=GREY, ls=":", marker="")
     axes[2].axvline(100 * majority, color=GREY, ls="-.", lw=1.2, marker="")
     axes[0].set(title="MB stored", xlim=(0, 1.25 * max(model.megabytes for model in models)))
