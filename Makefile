@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help lab test clean
+.PHONY: help lab test test-browser book clean
 
 help:
 	@echo "make lab    create $(VENV), fetch the assets, open JupyterLab on the course"
 	@echo "make test   same environment, then every test, notebooks included"
+	@echo "make test-browser   only the tests in Chromium; its pictures go to build/screenshots"
+	@echo "make book   the lessons as a site to read, in build/book"
 	@echo "make clean  remove $(VENV) (fetched assets and your work stay)"
 
 lab: $(VENV)/.installed
@@ -16,6 +18,12 @@ lab: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/python -m pytest
+
+test-browser: $(VENV)/.installed
+	COURSEKIT_BROWSER=1 COURSEKIT_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser
+
+book: $(VENV)/.installed
+	$(BIN)/coursekit book build/book
 
 # Made again only when what it is made from has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from coursekit.course.check import CheckResult, check, stand_in
 from coursekit.course.hints import hint
 from coursekit.course.progress import progress
-from coursekit.course.run import by_profile, profile
+from coursekit.course.run import by_profile, profile, start
+from coursekit.course.welcome import welcome
 
-__all__ = ["CheckResult", "by_profile", "check", "hint", "profile", "progress", "stand_in"]
+__all__ = ["CheckResult", "by_profile", "check", "hint", "profile", "progress", "stand_in", "start", "welcome"]

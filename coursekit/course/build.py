@@ -1,5 +1,6 @@
 """Lessons, exercises and solutions made from their sources, and the proof that they still match them."""
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,9 +9,20 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from coursekit.course.accessibility import accessibility_faults
+from coursekit.course.colab import CELL_ID, cell_source
 from coursekit.course.execute import CELL_SECONDS, NotebookFailed, Progress, execute_notebook
-from coursekit.course.outputs import clean_outputs, code_hash, keep_outputs, output_faults
+from coursekit.course.outputs import (
+    busy,
+    clean_outputs,
+    code_hash,
+    keep_outputs,
+    note_time,
+    output_faults,
+    working_cells,
+)
 from coursekit.course.progress import separate_progress
+from coursekit.course.slides import mark_slides
 from coursekit.course.sources import exercise_of, read_source
 from coursekit.course.units import FOLDERS, UNITS, Unit, course_root, find_unit
 from coursekit.files import atomic_file
@@ -91,10 +103,19 @@ def _expected(unit: Unit, root: Path) -> dict[str, NotebookNode]:
     notebooks = {}
     if unit.source("lesson", root).is_file():
         notebooks["lesson"] = read_source(unit, "lesson", root)
+        mark_slides(notebooks["lesson"])
     if unit.source("solution", root).is_file():
         notebooks["solution"] = read_source(unit, "solution", root)
         notebooks["exercise"] = exercise_of(notebooks["solution"])
+    for kind, notebook in notebooks.items():
+        notebook.cells.insert(1, _colab_cell(root, slides=kind == "lesson"))
     return notebooks
+
+
+def _colab_cell(root: Path, slides: bool) -> NotebookNode:
+    """The cell under the title that makes the notebook run on Colab; folded in JupyterLab."""
+    metadata = {"jupyter": {"source_hidden": True}} | ({"slideshow": {"slide_type": "skip"}} if slides else {})
+    return nbformat.v4.new_code_cell(cell_source(root), id=CELL_ID, metadata=metadata)
 
 
 def _make(
@@ -120,10 +141,13 @@ def _make(
 
 def _run(notebook: NotebookNode, path: Path, *, root: Path, timeout: int, progress: Progress | None) -> NotebookNode:
     """The notebook with the outputs of a run, fit to be stored."""
-    name = _relative(path, root)
+    name, quiet, start = _relative(path, root), not busy(), time.perf_counter()
     with separate_progress():  # its right answers are not the learner's
         notebook = execute_notebook(notebook, name=name, folder=path.parent, timeout=timeout, progress=progress)
+    seconds = time.perf_counter() - start
     clean_outputs(notebook)
+    if quiet:
+        note_time(notebook, seconds)
     if faults := output_faults(notebook, root):
         raise NotebookFailed(f"{name}: {faults[0]}")
     return notebook
@@ -148,7 +172,7 @@ def check_notebook(expected: NotebookNode, unit: Unit, kind: str, root: Path) ->
         problems += [f"{name}: cell {cell.id!r} has outputs; exercises have none" for cell in with_outputs]
     elif _is_stale(stored):
         problems.append(f"{name}: outputs are of other code; run `coursekit build {unit.number} --execute`")
-    problems += [f"{name}: {fault}" for fault in output_faults(stored, root)]
+    problems += [f"{name}: {fault}" for fault in output_faults(stored, root) + accessibility_faults(stored)]
     if not problems:
         keep_outputs(expected, stored)
         if path.read_bytes() != _bytes(expected):
@@ -158,7 +182,7 @@ def check_notebook(expected: NotebookNode, unit: Unit, kind: str, root: Path) ->
 
 def _is_stale(notebook: NotebookNode) -> bool:
     """Whether the outputs were made by other code, or some code cell was never run."""
-    unrun = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None]
+    unrun = [cell for cell in working_cells(notebook) if cell.execution_count is None]
     return bool(unrun) or notebook.metadata.get("coursekit", {}).get("code") != code_hash(notebook)
 
 

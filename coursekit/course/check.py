@@ -37,6 +37,8 @@ class CheckResult:
     def _repr_html_(self) -> str:
         colour = COLOURS[self.status]
         text = f"<b>{self.status}</b>" + (f": {html.escape(self.message)}" if self.message else "")
+        if self.status == "wrong":
+            text += f'<br><small>Stuck? <code>hint("{self.task}")</code> in a new cell.</small>'
         return f'<div style="border-left: 4px solid {colour}; padding-left: 8px">{self.task} {text}</div>'
 
 

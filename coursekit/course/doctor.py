@@ -43,12 +43,13 @@ def doctor() -> list[Finding]:
     return list(examine())
 
 
-def examine() -> Iterator[Finding]:
-    """The findings, each as soon as it is made; the last, a short training, takes up to five seconds.
+def examine(*, training: bool = True) -> Iterator[Finding]:
+    """The findings, each as soon as it is made; the last, a short `training`, takes up to five seconds.
 
     A test that fails itself is a finding too: nothing is raised.
     """
-    for look in (_python, _packages, _widgets, _cpu, _threads, _gpu, _memory, _disk, _folders, _assets, _training):
+    looks = (_python, _packages, _widgets, _cpu, _threads, _gpu, _memory, _disk, _folders, _assets)
+    for look in (*looks, _training) if training else looks:
         try:
             yield from look()
         except Exception as error:

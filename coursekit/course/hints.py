@@ -22,7 +22,8 @@ class Hint:
 
     def _repr_markdown_(self) -> str:
         if self.number == 4:
-            return f"**{self.task}** answer\n\n```python\n{self.text}\n```"
+            code = f"```python\n{self.text}\n```"
+            return f"<details><summary>{self.task}: the answer, if you want it</summary>\n\n{code}\n\n</details>"
         return f"**{self.task}** hint {self.number} of 3: {self.text}"
 
 

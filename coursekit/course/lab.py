@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coursekit.course.units import course_root
-
-WELCOME = "notebooks/00_measuring.ipynb"
+from coursekit.course.welcome import WELCOME, write_welcome
 
 
 def lab(*, prepare: bool = False) -> int:
-    """Fetch the assets, make the quick teacher, and (unless only `prepare`) run JupyterLab; returns its exit status.
+    """Fetch the assets, make the quick teacher and the welcome page, and (unless only `prepare`) run JupyterLab.
 
+    Returns its exit status. A welcome page that cannot be made is said in a line, and left out.
     Raises FileNotFoundError where only the library is installed, AssetError if an asset cannot be had.
     """
     from coursekit.data import fetch
@@ -22,6 +22,10 @@ def lab(*, prepare: bool = False) -> int:
     root = course_root()
     fetch()
     load_teacher("quick")
+    try:
+        write_welcome(root)
+    except (OSError, ValueError) as error:  # of a read-only folder, of a lesson that cannot be read
+        print(f"no welcome page: {error}", file=sys.stderr)
     if prepare:
         return 0
     return _serve(lab_command(root, display=has_display(os.environ), root_user=is_root()), root)

@@ -1,20 +1,27 @@
 """What is stored of a notebook's outputs: kept with their code, cleaned, and without traces of the machine."""
 
 import hashlib
+import os
 import re
 import sys
 from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
 
+from coursekit.course.colab import CELL_ID
 from coursekit.course.sources import METADATA
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+def working_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The code cells, without the one for Colab, which does nothing where outputs are made."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.get("id") != CELL_ID]
+
+
 def code_hash(notebook: NotebookNode, profile: str = "quick") -> str:
-    """SHA-256 of the profile and of all code cells' sources in order: what made the outputs."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """SHA-256 of the profile and of all working cells' sources in order: what made the outputs."""
+    sources = [cell.source for cell in working_cells(notebook)]
     return "sha256:" + hashlib.sha256("\0".join([profile, *sources]).encode()).hexdigest()
 
 
@@ -24,11 +31,10 @@ def keep_outputs(notebook: NotebookNode, stored: NotebookNode) -> None:
     The n-th of several equal cells takes those of the n-th; the recorded hash comes along unchanged.
     """
     waiting: dict[str, list[NotebookNode]] = {}
-    for cell in stored.cells:
-        if cell.cell_type == "code":
-            waiting.setdefault(cell.source, []).append(cell)
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and waiting.get(cell.source):
+    for cell in working_cells(stored):
+        waiting.setdefault(cell.source, []).append(cell)
+    for cell in working_cells(notebook):
+        if waiting.get(cell.source):
             old = waiting[cell.source].pop(0)
             cell.outputs, cell.execution_count = old.outputs, old.execution_count
     if "coursekit" in stored.metadata:
@@ -38,19 +44,28 @@ def keep_outputs(notebook: NotebookNode, stored: NotebookNode) -> None:
 def clean_outputs(notebook: NotebookNode) -> None:
     """Make the outputs of a run fit to be stored: counted 1..n, no stderr, no live widgets, hash recorded.
 
-    A widget needs a kernel: its static twin is what a stored notebook shows.
+    A widget needs a kernel: its static twin is what a stored notebook shows. The cell for Colab is stored unrun.
     """
-    count = 0
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        count += 1
+        if cell.get("id") == CELL_ID:
+            cell.execution_count, cell.outputs = None, []
+    for count, cell in enumerate(working_cells(notebook), 1):
         cell.execution_count = count
         cell.outputs = [output for output in cell.outputs if _is_stored(output)]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
     notebook.metadata = from_dict({**METADATA, "coursekit": {"code": code_hash(notebook)}})
+
+
+def busy() -> bool:
+    """Whether other programs would make a time measured now meaningless: much more waits than there are cores."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+
+
+def note_time(notebook: NotebookNode, seconds: float) -> None:
+    """Record how long a run of the whole notebook took on this machine, for time plans."""
+    notebook.metadata.setdefault("coursekit", {}).update(seconds=round(seconds), cores=os.cpu_count())
 
 
 def _is_stored(output: NotebookNode) -> bool:

@@ -1,6 +1,5 @@
 """What a learner has done so far: a local JSON file that several kernels can write to."""
 
-import html
 import json
 import os
 import sys
@@ -15,7 +14,8 @@ from typing import Any
 import platformdirs
 from filelock import FileLock
 
-from coursekit.course.tasks import task_units, unit_tasks
+from coursekit.course import page
+from coursekit.course.tasks import Task, task_units, unit_tasks
 from coursekit.course.units import course_root, find_unit
 from coursekit.files import write_json
 
@@ -134,14 +134,29 @@ class UnitProgress:
     hints: int
 
 
+@dataclass(frozen=True)
+class TaskProgress:
+    """One task: what it is, and where the learner stands. `hints` is 4 where the answer was shown."""
+
+    task: str
+    title: str
+    difficulty: int
+    importance: int
+    minutes: int
+    state: str
+    hints: int
+
+
 COLUMNS = ("unit", "title", "right", "attempted", "tasks", "points", "of", "hints")
+TASK_COLUMNS = ("task", "title", "state", "difficulty", "importance", "minutes", "help")
 
 
 @dataclass(frozen=True, repr=False)
 class Progress:
-    """Per unit what is done; a table in a notebook and in a terminal."""
+    """Per unit and task what is done; a table in a notebook and in a terminal."""
 
     units: tuple[UnitProgress, ...]
+    tasks: tuple[TaskProgress, ...] = ()
 
     def rows(self) -> list[tuple[str, ...]]:
         """The cells of the table, as COLUMNS."""
@@ -162,17 +177,47 @@ class Progress:
         return table
 
     def _repr_html_(self) -> str:
-        def line(cells, tag):
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        rows = [
+            (page.text(f"{unit.unit} · {unit.title}"), page.bar(unit.right, unit.total), *map(str, _counts(unit)))
+            for unit in self.units
+        ]
+        right, total = sum(unit.right for unit in self.units), sum(unit.total for unit in self.units)
+        caption = f"{right} of {total} tasks are right."
+        folds = "".join(self._task_fold(unit) for unit in self.units)
+        return page.table(("unit", "tasks right", "points", "hints"), rows, caption) + folds
 
-        body = "".join(line(row, "td") for row in self.rows())
-        return f"<table><thead>{line(COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+    def _task_fold(self, unit: UnitProgress) -> str:
+        rows = []
+        for each in self.tasks:
+            if each.task.startswith(f"{unit.unit}."):
+                numbers = (f"{each.difficulty} of 5", f"{each.importance} of 5", str(each.minutes))
+                cells = (each.title, each.state, *numbers, _help(each.hints))
+                rows.append([page.text(cell) for cell in (each.task, *cells)])
+        return page.fold(f"{unit.unit} · {unit.title}, task by task", page.table(TASK_COLUMNS, rows)) if rows else ""
+
+
+def _counts(unit: UnitProgress) -> tuple[str, int]:
+    return f"{unit.points} of {unit.possible}", unit.hints
+
+
+def _help(hints: int) -> str:
+    return "the answer" if hints > 3 else f"{hints} of 3 hints" if hints else ""
 
 
 def progress() -> Progress:
     """What is done of every unit that has checked tasks."""
     entries = read_progress()
-    return Progress(tuple(_unit_progress(unit, entries) for unit in task_units()))
+    units = task_units()
+    tasks = (_task_progress(task, entries.get(task.id, {})) for unit in units for task in unit_tasks(unit))
+    return Progress(tuple(_unit_progress(unit, entries) for unit in units), tuple(tasks))
+
+
+def _task_progress(task: Task, entry: Entry) -> TaskProgress:
+    state = "right" if entry.get("solved") else entry.get("status", "not attempted")
+    if state == "wrong" and entry.get("message"):
+        state = f"wrong: {entry['message']}"
+    about = (task.id, task.title, task.difficulty, task.importance, task.minutes)
+    return TaskProgress(*about, state=state, hints=entry.get("hints", 0))
 
 
 def _unit_progress(unit: str, entries: dict[str, Entry]) -> UnitProgress:

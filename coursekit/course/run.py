@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from coursekit.course import page
 from coursekit.course.units import UNITS, course_root, find_unit
 from coursekit.errors import unknown_name
 from coursekit.files import atomic_file
@@ -50,16 +51,21 @@ def run(
     units: Iterable[str | int] | None = None,
     *,
     profile: str = "quick",
+    record: bool = False,
     root: Path | None = None,
     progress: "Progress | None" = None,
 ) -> list[UnitResult]:
     """Run lesson and solution of `units` (by default of all that are ready), one after the other.
 
-    The stored notebooks stay as they are. A notebook fails if a cell raises or if a check is not answered right.
-    Raises ValueError for an unknown unit, one that is not written yet, or an unknown profile.
+    The stored notebooks stay as they are, but for the time, which is noted in them with `record` and goes into time
+    plans. A notebook fails if a cell raises or if a check is not answered right.
+    Raises ValueError for an unknown unit, one that is not written yet, an unknown profile, or a time to be noted of
+    another profile than "quick"; RuntimeError for one to be noted on a busy machine.
     """
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
+    if record:
+        _can_record(profile)
     root = root or course_root()
     chosen = [unit for unit in UNITS if unit.ready_in(root)] if units is None else [find_unit(u) for u in units]
     for unit in chosen:
@@ -71,6 +77,8 @@ def run(
             start = time.perf_counter()
             error = _run_notebook(unit.notebook(kind, root), root, profile, progress)
             seconds = time.perf_counter() - start
+            if record and not error:
+                _record(unit.notebook(kind, root), seconds)
             results.append(UnitResult(unit.number, kind, seconds, not error, error))
     return results
 
@@ -99,17 +107,44 @@ def _run_notebook(path: Path, root: Path, profile: str, progress: "Progress | No
     return ""
 
 
+def _can_record(profile: str) -> None:
+    from coursekit.course.outputs import busy
+
+    if profile != "quick":
+        raise ValueError(f"times are noted of the quick profile; got {profile!r}")
+    if busy():
+        raise RuntimeError("other programs keep this machine busy: the times would not be the lessons'; try later")
+
+
+def _record(path: Path, seconds: float) -> None:
+    import nbformat
+
+    from coursekit.course.outputs import note_time
+
+    stored = nbformat.read(path, as_version=4)
+    note_time(stored, seconds)
+    with atomic_file(path) as part:
+        part.write_text(nbformat.writes(stored) + "\n", encoding="utf-8")
+
+
 def _ready_names(root: Path) -> str:
     return ", ".join(unit.stem for unit in UNITS if unit.ready_in(root)) or "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Started:
     """Where the learner's copy of an exercise is, whether it was there before, and the backup made, if any."""
 
     path: Path
     kept: bool
     backup: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.path}: {'there already, kept' if self.kept else 'ready'}"
+
+    def _repr_html_(self) -> str:
+        opens = page.link(page.towards(self.path), f"my-work/{self.path.name}")
+        return f"{opens}: {'there already, kept' if self.kept else 'ready'}; click to open it"
 
 
 def start(unit: str | int, *, fresh: bool = False, root: Path | None = None) -> Started:

@@ -139,6 +139,15 @@ UNITS = (
     ),
 )
 
+FAMILIES = {
+    "weight sharing": ("02",),
+    "low-rank factorization": ("01", "04"),
+    "pruning": ("05",),
+    "quantization": ("06",),
+    "knowledge distillation": ("07", "08", "09"),
+}
+"""The units of each family; the others are about measuring (00), training tasks (03) and all together (10)."""
+
 
 def find_unit(name: str | int) -> Unit:
     """The unit called `"01"`, `1`, `"1"`, `"01_parameters"` or `"parameters"`.

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from coursekit.models import SharingPlan
+from coursekit.viz.colours import ink
 from coursekit.viz.style import PALETTE
 
 GREY, PALE = "#666666", "#ececec"
@@ -69,8 +70,10 @@ def _draw_plan(axis: Axes, plan: SharingPlan) -> None:
 def _draw_block(axis: Axes, left: float, depth: int, width: float, letter: str, shared: int | None) -> None:
     colour = PALE if shared is None else PALETTE[shared % 6]
     axis.add_patch(Rectangle((left, depth + 0.06), width, 0.88, color=colour, lw=0))
-    ink = GREY if shared is None else "black" if colour in PALETTE[3:6] else "white"
-    axis.text(left + width / 2, depth + 0.48, letter, ha="center", va="center", fontsize=8, color=ink, weight="bold")
+    letters = GREY if shared is None else ink(colour)
+    axis.text(
+        left + width / 2, depth + 0.48, letter, ha="center", va="center", fontsize=8, color=letters, weight="bold"
+    )
 
 
 def _letter(number: int, small: bool) -> str:
@@ -100,8 +103,8 @@ def sandwich_pictures(shapes: Mapping[str, tuple[int, int, int]]) -> Figure:
 
 def _slab(axis: Axes, bottom: float, width: float, letter: str, colour: str) -> float:
     axis.add_patch(Rectangle((-width / 2, bottom), width, 0.86, color=colour, lw=0))
-    ink = GREY if colour == PALE else "white"
-    axis.text(0, bottom + 0.43, f"{letter}  {width:,}", ha="center", va="center", color=ink, fontsize=9)
+    letters = GREY if colour == PALE else ink(colour)
+    axis.text(0, bottom + 0.43, f"{letter}  {width:,}", ha="center", va="center", color=letters, fontsize=9)
     return bottom + 1
 
 

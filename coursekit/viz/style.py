@@ -10,8 +10,9 @@ from IPython import get_ipython
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colours without yellow, which cannot be read on white."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7B2FD0", "#704214", "#000000")
+"""Five of Okabe and Ito's colours, violet and brown: all stand out on white (contrast 3) and from each other without
+one kind of cone (`coursekit.viz.colours`), which their orange, sky blue and yellow do not."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -56,6 +57,18 @@ def to_png(figure: Figure, dpi: int = DPI) -> bytes:
     return stream.getvalue()
 
 
+def captioned(figure: Figure, *, alt: str, caption: str) -> tuple[Image, Markdown]:
+    """The figure as PNG with its alt text, and what stands under it; the figure is closed. Raises as `show` does."""
+    if not isinstance(figure, Figure):
+        raise ValueError(f"show expects a matplotlib figure, got {type(figure).__name__}")
+    for name, text in (("alt", alt), ("caption", caption)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"a figure needs {name}=, a text that is not empty, got {text!r}")
+    width = round(figure.get_figwidth() * INCH)
+    words = f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
+    return Image(to_png(figure), format="png", width=width, alt=alt), Markdown(f"{caption}\n\n{words}")
+
+
 def show(figure: Figure, *, alt: str, caption: str) -> None:
     """Show the figure once, as PNG, with its caption under it, and close it; outside IPython it is only closed.
 
@@ -64,14 +77,6 @@ def show(figure: Figure, *, alt: str, caption: str) -> None:
     for PNG outputs, so it is also folded under the caption, for every front end. Raises ValueError for an empty
     text or something that is not a figure.
     """
-    if not isinstance(figure, Figure):
-        raise ValueError(f"show expects a matplotlib figure, got {type(figure).__name__}")
-    for name, text in (("alt", alt), ("caption", caption)):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"a figure needs {name}=, a text that is not empty, got {text!r}")
-    width = round(figure.get_figwidth() * INCH)
-    png = to_png(figure)
-    if get_ipython() is None:
-        return
-    words = f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
-    display(Image(png, format="png", width=width, alt=alt), Markdown(f"{caption}\n\n{words}"))
+    shown = captioned(figure, alt=alt, caption=caption)
+    if get_ipython() is not None:
+        display(*shown)

@@ -1,7 +1,9 @@
 """A figure with controls: the figure function is the widget; a reader without a kernel sees it drawn once."""
 
+import base64
 import html
 from collections.abc import Callable
+from functools import lru_cache
 
 import ipywidgets
 from IPython import get_ipython
@@ -10,6 +12,10 @@ from matplotlib.figure import Figure
 
 from coursekit.errors import unknown_name
 from coursekit.viz.style import show, to_png
+
+LIVE_DPI = 80
+REMEMBERED = 128
+"""So many drawings are kept: going back to a value draws nothing."""
 
 
 def explore(
@@ -23,9 +29,11 @@ def explore(
     """Controls over `figure_function(**values)`, and under them its static twin for the values `static`.
 
     A control is an ipywidgets widget or what `interact` takes: (low, high, step) for a slider, a list for a menu, a
-    truth value for a box; `static` overrides their first values, which the twin has otherwise. A ValueError of the
-    figure function is shown in place of the figure. Where there is no kernel only the twin remains. Raises ValueError
-    without controls, or for a name in `static` that is no control.
+    truth value for a box; `static` overrides their first values, which the twin has otherwise. All are reached with
+    Tab and changed with the arrow keys or Space. A change calls the figure function once, and not at all for values
+    seen before; it should only draw what was computed earlier. A ValueError of the figure function is shown in place
+    of the figure. Where there is no kernel only the twin remains. Raises ValueError without controls, or for a name in
+    `static` that is no control.
     """
     if not controls:
         raise ValueError("explore expects at least one control, such as width=(1, 10, 1)")
@@ -36,8 +44,11 @@ def explore(
     values = {name: widget.value for name, widget in widgets.items()} | (static or {})
     if hasattr(get_ipython(), "kernel"):
         display(_live(figure_function, widgets))
-    drawn_for = ", ".join(f"{name} = {value}" for name, value in values.items())
-    show(figure_function(**values), alt=alt, caption=f"{caption} (Drawn for {drawn_for}.)")
+    show(figure_function(**values), alt=alt, caption=f"{caption} (Drawn for {_named(values)}.)")
+
+
+def _named(values: dict[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
 def _widgets(controls: dict[str, object]) -> dict[str, ipywidgets.Widget]:
@@ -53,24 +64,28 @@ def _widgets(controls: dict[str, object]) -> dict[str, ipywidgets.Widget]:
                 f"control {name} is {control!r}, expected (low, high, step), a list, True, False or a widget"
             )
         widget.description = widget.description or name
+        widget.tooltip = widget.tooltip or name  # without one the label's is "null"
         widgets[name] = widget
     return widgets
 
 
 def _live(figure_function: Callable[..., Figure], widgets: dict[str, ipywidgets.Widget]) -> ipywidgets.Widget:
-    """The controls above one image that follows them."""
-    image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
-    message = ipywidgets.HTML()
+    """The controls above one image that follows them; its alt text says for which values it is drawn."""
+    picture = ipywidgets.HTML()
+
+    @lru_cache(REMEMBERED, typed=True)
+    def drawn(**values: object) -> str:
+        png = base64.b64encode(to_png(figure_function(**values), LIVE_DPI)).decode()
+        alt = html.escape(f"The figure described below, drawn for {_named(values)}.")
+        return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{png}">'
 
     def redraw(_change: object = None) -> None:
         try:
-            figure = figure_function(**{name: widget.value for name, widget in widgets.items()})
+            picture.value = drawn(**{name: widget.value for name, widget in widgets.items()})
         except ValueError as error:
-            image.layout.display, message.value = "none", html.escape(str(error))
-            return
-        image.value, image.layout.display, message.value = to_png(figure, dpi=80), None, ""
+            picture.value = f'<p role="alert">{html.escape(str(error))}</p>'
 
     for widget in widgets.values():
         widget.observe(redraw, names="value")
     redraw()
-    return ipywidgets.VBox([*widgets.values(), message, image])
+    return ipywidgets.VBox([*widgets.values(), picture])

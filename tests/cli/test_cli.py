@@ -101,6 +101,18 @@ def test_wrong_usage():
 # In this process
 
 
+def test_plan_of_machines_that_are_not_here():
+    words = ("plan", "bert-base", "--tokens", "1e9", "--tflops", "100", "--devices", "4", "--price", "2")
+    result = call(*words, "--json")
+    assert result.exit_code == 0
+    planned = json.loads(result.stdout)
+    assert planned["seconds"] == pytest.approx(1e9 * planned["flops_per_token"] / (4 * 0.9 * 100e12))
+    assert planned["cost"] == pytest.approx(planned["seconds"] * 4 / 3600 * 2) and planned["check"] is None
+    table = call(*words).stdout
+    assert "GB on a device, sharded by FSDP" in table and "throughput: as given" in table
+    assert only_error(call("plan", "bert-base", "--tokens", "0")) == "error: tokens must be positive, got 0.0\n"
+
+
 def test_params_table():
     result = call("params", "bert-base", "albert-base")
     assert result.exit_code == 0
@@ -195,7 +207,8 @@ def test_doctor(monkeypatch, finding, status):
 def test_run_fails_if_a_notebook_does(monkeypatch):
     results = [UnitResult("00", "lesson", 12.3, True), UnitResult("00", "solution", 1.0, False, "cell 'x': [red] boom")]
 
-    def run(units, *, profile, progress):
+    def run(units, *, profile, record, progress):
+        assert not record
         progress("notebooks/00_measuring.ipynb", 0, 7)
         record_check("00.1", "right")
         return results[: 1 if profile == "full" else 2]

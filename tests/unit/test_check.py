@@ -504,6 +504,8 @@ def test_result_shows_itself():
     result = run_check(task(), lambda x, bias: {}, seed=SEED)
     assert repr(result) == "00.1 wrong: expected a Tensor, got a dict"
     assert "00.1 <b>wrong</b>: expected a Tensor, got a dict" in result._repr_html_()
+    assert '<code>hint("00.1")</code>' in result._repr_html_() and "hint" not in repr(result)
+    assert "hint" not in run_check(task(), right)._repr_html_()
     hostile = run_check(task(check=lambda answer, draw: expect_equal("<script>", "")), right)
     assert "<script>" not in hostile._repr_html_()
     assert "<script>" in repr(hostile)
@@ -522,9 +524,13 @@ def test_stand_in(one_task, capsys):
 
 def test_hints_in_order_then_the_answer(one_task, monkeypatch):
     monkeypatch.setattr(hints, "answer_source", lambda task_id: "return x + bias")
-    shown = [repr(hints.hint("00.1")) for _ in range(5)]
+    given = [hints.hint("00.1") for _ in range(5)]
+    shown = [repr(each) for each in given]
     assert shown[:3] == ["00.1 hint 1 of 3: a", "00.1 hint 2 of 3: b", "00.1 hint 3 of 3: c"]
     assert shown[3] == shown[4] == "00.1 answer\nreturn x + bias"
+    assert given[0]._repr_markdown_() == "**00.1** hint 1 of 3: a"
+    folded, _, code = given[3]._repr_markdown_().partition("</summary>")
+    assert folded.startswith("<details><summary>00.1: the answer") and "```python\nreturn x + bias\n```" in code
 
 
 SOURCE = """\

@@ -9,7 +9,14 @@ from coursekit.course import build as builder
 from coursekit.course import sources
 from coursekit.course.build import build
 from coursekit.course.execute import NotebookFailed
-from coursekit.course.outputs import clean_outputs, code_hash, comparable, keep_outputs, output_faults
+from coursekit.course.outputs import (
+    clean_outputs,
+    code_hash,
+    comparable,
+    keep_outputs,
+    output_faults,
+    working_cells,
+)
 from coursekit.course.sources import SourceError
 from coursekit.course.units import UNITS, course_root, find_unit
 
@@ -26,6 +33,8 @@ sys.stderr.write("progress 100 %")
 x = 7
 
 # %% [markdown]
+# ## A part
+#
 # ### A heading is no marker
 
 # %%
@@ -85,7 +94,7 @@ def no_kernel(monkeypatch):
 
     def fake(notebook, *, name, folder, timeout, progress):
         notebook = nbformat.from_dict(notebook)
-        for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        for number, cell in enumerate(working_cells(notebook)):
             cell.outputs = [
                 nbformat.v4.new_output("stream", name="stdout", text=f"{number}\n"),
                 nbformat.v4.new_output("stream", name="stderr", text="noise"),
@@ -167,23 +176,33 @@ def test_cells_have_fixed_ids_and_little_metadata(tmp_path):
     build(root=write(tmp_path))
     lesson, solution = read(tmp_path, "notebooks"), read(tmp_path, "solutions")
     nbformat.validate(lesson)
-    assert [cell.id for cell in lesson.cells] == ["title", "sum", "01-lesson-c02", "01-lesson-m02", "01-lesson-c03"]
+    assert [cell.id for cell in lesson.cells] == [
+        "title",
+        "colab",
+        "sum",
+        "01-lesson-c02",
+        "01-lesson-m02",
+        "01-lesson-c03",
+    ]
     assert [cell.id for cell in solution.cells] == [
         "01-exercise-m01",
+        "colab",
         "task-01-1",
         "check-01-1",
         "01-exercise-m02",
         "after",
     ]
     assert set(lesson.metadata) == {"kernelspec", "language_info"}
-    assert lesson.cells[1].metadata == {"tags": ["nbval-check-output"]}
-    assert lesson.cells[2].metadata == {}
+    skipped = {"slideshow": {"slide_type": "skip"}}
+    assert lesson.cells[2].metadata == {"tags": ["nbval-check-output"], **skipped}
+    assert lesson.cells[3].metadata == skipped
+    assert solution.cells[-1].metadata == {}
 
 
 def test_the_exercise_lacks_answers_and_hidden_tests(tmp_path):
     build(root=write(tmp_path))
     cells = {cell.id: cell for cell in read(tmp_path, "exercises").cells}
-    assert list(cells) == ["01-exercise-m01", "task-01-1", "check-01-1", "after"]
+    assert list(cells) == ["01-exercise-m01", "colab", "task-01-1", "check-01-1", "after"]
     assert cells["task-01-1"].source == (
         "def table(vocabulary: int, hidden: int) -> int:\n"
         '    """Number of parameters."""\n'
@@ -307,27 +326,35 @@ def test_a_unit_without_sources_is_refused(tmp_path):
 # --- outputs
 
 
-def test_execute_runs_what_has_changed_and_the_check_is_then_clean(tmp_path, no_kernel):
+def test_execute_runs_what_has_changed_and_the_check_is_then_clean(tmp_path, no_kernel, monkeypatch):
+    monkeypatch.setattr(builder, "busy", lambda: False)
     write(tmp_path)
     assert len(build(root=tmp_path).stale) == 2
     result = build(root=tmp_path, execute=True)
     assert no_kernel == ["notebooks/01_parameters.ipynb", "solutions/01_parameters.ipynb"]
     assert len(result.executed) == 2 and result.stale == []
     lesson = read(tmp_path, "notebooks")
-    codes = [cell for cell in lesson.cells if cell.cell_type == "code"]
+    codes = working_cells(lesson)
     assert [cell.execution_count for cell in codes] == [1, 2, 3]
     assert [[output.text for output in cell.outputs] for cell in codes] == [["0\n"], ["1\n"], ["2\n"]]
-    assert lesson.metadata.coursekit == {"code": code_hash(lesson)}
+    seconds, cores = (lesson.metadata.coursekit.pop(name) for name in ("seconds", "cores"))
+    assert seconds >= 0 and cores >= 1 and lesson.metadata.coursekit == {"code": code_hash(lesson)}
     assert build(root=tmp_path, check=True).problems == []
     before = files(tmp_path)
     assert build(root=tmp_path, execute=True).executed == [] and files(tmp_path) == before
+
+
+def test_a_time_on_a_busy_machine_is_not_noted(tmp_path, no_kernel, monkeypatch):
+    monkeypatch.setattr(builder, "busy", lambda: True)
+    build(root=write(tmp_path), execute=True)
+    assert set(read(tmp_path, "notebooks").metadata.coursekit) == {"code"}
 
 
 def test_prose_keeps_outputs_and_code_makes_them_stale(tmp_path, no_kernel):
     build(root=write(tmp_path), execute=True)
     write(tmp_path, lesson="# %% [markdown]\n# New first words\n\n" + LESSON.replace("A lesson", "A better lesson"))
     assert build(root=tmp_path).stale == []
-    assert [cell.outputs[0].text for cell in read(tmp_path, "notebooks").cells if cell.cell_type == "code"] == [
+    assert [cell.outputs[0].text for cell in working_cells(read(tmp_path, "notebooks"))] == [
         "0\n",
         "1\n",
         "2\n",
@@ -336,7 +363,7 @@ def test_prose_keeps_outputs_and_code_makes_them_stale(tmp_path, no_kernel):
 
     write(tmp_path, lesson=LESSON.replace("x = 7", "x = 8"))
     assert [path.parent.name for path in build(root=tmp_path).stale] == ["notebooks"]
-    assert [len(cell.outputs) for cell in read(tmp_path, "notebooks").cells if cell.cell_type == "code"] == [1, 0, 1]
+    assert [len(cell.outputs) for cell in working_cells(read(tmp_path, "notebooks"))] == [1, 0, 1]
     assert build(root=tmp_path, check=True).problems == [
         "notebooks/01_parameters.ipynb: outputs are of other code; run `coursekit build 01 --execute`"
     ]
@@ -368,6 +395,12 @@ def _with_error(notebook):
     notebook.cells[-1].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])]
 
 
+def _without_words(notebook):
+    data = {"image/png": "iVBORw0KGgo="}
+    image = nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": "Two bars, one higher."}})
+    notebook.cells[-1].outputs = [image]
+
+
 def _saved_by_an_editor(notebook):
     notebook.metadata["language_info"]["version"] = "3.11"
 
@@ -383,9 +416,10 @@ def _saved_by_an_editor(notebook):
             "cell 'mine' is not in",
         ),
         ("notebooks", lambda n: n.cells.reverse(), "the cells are in another order"),
-        ("notebooks", lambda n: n.cells[1].metadata.tags.clear(), "cell 'sum' has other tags"),
+        ("notebooks", lambda n: n.cells[2].metadata.tags.clear(), "cell 'sum' has other tags"),
         ("notebooks", _saved_by_an_editor, "not as the builder writes it"),
-        ("notebooks", lambda n: n.cells[1].update(execution_count=None), "outputs are of other code"),
+        ("notebooks", lambda n: n.cells[2].update(execution_count=None), "outputs are of other code"),
+        ("notebooks", _without_words, "cell '01-lesson-c03' has a figure without a sentence under it"),
         ("solutions", _with_error, "cell 'after' stores an error: ValueError: no"),
         ("exercises", _with_output, "exercises/01_parameters.ipynb: cell 'after' has outputs; exercises have none"),
     ],
@@ -456,7 +490,7 @@ def test_a_run_that_prints_machine_paths_leaves_the_stored_notebook_alone(tmp_pa
 
     def leaking(notebook, **kwargs):
         done = fake(notebook, **kwargs)
-        done.cells[1].outputs[0].text = str(tmp_path / "secret")
+        working_cells(done)[0].outputs[0].text = str(tmp_path / "secret")
         return done
 
     monkeypatch.setattr(builder, "execute_notebook", leaking)

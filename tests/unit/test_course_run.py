@@ -11,10 +11,14 @@ from nbconvert import HTMLExporter
 from coursekit.course import execute
 from coursekit.course.build import build
 from coursekit.course.execute import NotebookFailed, execute_notebook
+from coursekit.course.outputs import working_cells
 from coursekit.course.run import UnitResult, by_profile, profile, start
 from coursekit.course.run import run as run_units
 
-LESSON = """# %% name="where" tags=["nbval-check-output"]
+LESSON = """# %% [markdown]
+# # A lesson
+
+# %% name="where" tags=["nbval-check-output"]
 import os
 import sys
 from pathlib import Path
@@ -49,7 +53,7 @@ def draw(height):
     return figure
 
 
-explore(draw, alt="One bar.", caption="The bar grows.", static={"height": 4}, height=(1, 9, 1))
+explore(draw, alt="One bar of height four.", caption="The bar grows.", static={"height": 4}, height=(1, 9, 1))
 """
 
 
@@ -84,34 +88,36 @@ def built(tmp_path_factory):
 def test_a_lesson_runs_here_in_its_folder_and_the_result_is_clean(built):
     root, result, calls, lesson = built
     assert [path.name for path in result.executed] == ["01_parameters.ipynb"]
-    assert calls == [("notebooks/01_parameters.ipynb", done, 4) for done in range(5)]
-    assert lesson.cells[0].outputs == [{"output_type": "stream", "name": "stdout", "text": "notebooks quick True\n"}]
+    assert calls == [("notebooks/01_parameters.ipynb", done, 5) for done in range(6)]
+    assert working_cells(lesson)[0].outputs == [
+        {"output_type": "stream", "name": "stdout", "text": "notebooks quick True\n"}
+    ]
     assert build(check=True, root=root).problems == []
     assert build(execute=True, root=root).executed == []
 
 
 def test_progress_bars_and_the_learners_progress_are_left_out(built):
     root, _, _, lesson = built
-    assert lesson.cells[1].outputs == []
+    assert working_cells(lesson)[1].outputs == []
     assert not (root / "learners.json").exists()
     assert "widgets" not in lesson.metadata
 
 
 def test_a_figure_is_stored_once_with_alt_text_and_caption(built):
-    image, words = built[3].cells[2].outputs
+    image, words = working_cells(built[3])[2].outputs
     assert image.metadata["image/png"]["alt"] == "A line from 1 to <3>."
     assert image.metadata["image/png"]["width"] == round(7.2 * 96)
     assert words.data["text/markdown"].startswith("It rises.\n\n<details>")
     assert "A line from 1 to &lt;3&gt;." in words.data["text/markdown"]
-    page = nbformat.from_dict({**built[3], "cells": built[3].cells[2:3]})
+    page = nbformat.from_dict({**built[3], "cells": working_cells(built[3])[2:3]})
     classic = HTMLExporter(template_name="classic").from_notebook_node(page)[0]
     assert 'alt="A line from 1 to <3>."' in html.unescape(classic) and "It rises." in classic
     assert "A line from 1 to &lt;3&gt;." in HTMLExporter().from_notebook_node(page)[0]
 
 
 def test_a_widget_is_stored_as_its_static_twin(built):
-    image, words = built[3].cells[3].outputs
-    assert image.metadata["image/png"]["alt"] == "One bar."
+    image, words = working_cells(built[3])[3].outputs
+    assert image.metadata["image/png"]["alt"] == "One bar of height four."
     assert words.data["text/markdown"].startswith("The bar grows. (Drawn for height = 4.)")
 
 
@@ -181,6 +187,25 @@ def test_run_takes_lesson_and_solution_and_leaves_the_stored_ones_alone(course):
     assert {path: path.read_bytes() for path in root.rglob("*.ipynb")} == before
 
 
+def test_a_recorded_run_notes_its_time_and_nothing_else(course, monkeypatch):
+    root, fake, _ = course
+    path = root / "notebooks" / "01_parameters.ipynb"
+    before, other = nbformat.read(path, as_version=4), (root / "solutions" / "01_parameters.ipynb").read_bytes()
+    fake.fails = ("solutions/01_parameters.ipynb",)
+    clock = iter((10.0, 135.4, 200.0, 201.0))
+    monkeypatch.setattr("coursekit.course.run.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("os.getloadavg", lambda: (50.0, 0.0, 0.0), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    with pytest.raises(RuntimeError, match="busy"):
+        run_units(root=root, record=True)
+    monkeypatch.setattr("os.getloadavg", lambda: (5.9, 0.0, 0.0))
+    run_units(root=root, record=True)
+    after = nbformat.read(path, as_version=4)
+    assert after.metadata.coursekit.pop("seconds") == 125 and after.metadata.coursekit.pop("cores") == 4
+    before.metadata.setdefault("coursekit", {})
+    assert after == before and (root / "solutions" / "01_parameters.ipynb").read_bytes() == other
+
+
 def test_run_goes_on_after_a_failure_and_reports_it(course):
     root, fake, _ = course
     fake.fails = ("notebooks/01_parameters.ipynb",)
@@ -210,6 +235,7 @@ def test_run_refuses_unknown_units_profiles_and_unwritten_units(course):
         ({"units": ["paramters"]}, "unknown unit 'paramters'; nearest: 01_parameters"),
         ({"units": ["02"]}, "unit 02_sharing is not written yet; ready: 01_parameters"),
         ({"profile": "fast"}, "unknown profile 'fast'"),
+        ({"profile": "full", "record": True}, "times are noted of the quick profile; got 'full'"),
     ):
         with pytest.raises(ValueError, match=message):
             run_units(root=root, **arguments)

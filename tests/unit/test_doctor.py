@@ -105,6 +105,14 @@ def test_five_seconds_of_training():
     assert "per second, loss 0." in finding.detail
 
 
+def test_the_training_can_be_left_out(monkeypatch):
+    monkeypatch.setattr(module, "_assets", lambda: iter(()))
+    monkeypatch.setattr(module, "_training", lambda: iter([Finding("training", True, "200 steps")]))
+    names = [finding.name for finding in examine()]
+    assert names[-1] == "training"
+    assert [finding.name for finding in examine(training=False)] == names[:-1]
+
+
 def test_a_look_that_fails_is_a_finding(monkeypatch):
     def _broken():
         raise KeyError("no such counter")
@@ -136,7 +144,6 @@ def test_lab_command(tmp_path):
     assert "--LabApp.default_url=/lab" in command
     assert not {"--allow-root", "--no-browser"} & set(command)
     assert not any("token" in part or "password" in part or "port" in part for part in command)
-    (tmp_path / WELCOME).parent.mkdir()
     (tmp_path / WELCOME).write_text("{}")
     command = lab_command(tmp_path, display=False, root_user=True)
     assert f"--LabApp.default_url=/lab/tree/{WELCOME}" in command

@@ -162,7 +162,7 @@ def two_tasks(monkeypatch):
 
 def test_table(two_tasks):
     record_check("00.1", "right")
-    record_check("00.2", "wrong")
+    record_check("00.2", "wrong", "off by one, as in x < y")
     record_check("00.3", "not attempted")
     next_hint("00.2")
     next_hint("00.2")
@@ -170,7 +170,15 @@ def test_table(two_tasks):
     assert shown.units == (UnitProgress("00", "Measuring honestly", 1, 2, 3, 2, 9, 2),)
     assert shown.rows() == [("00", "Measuring honestly", "1", "2", "3", "2", "9", "2")]
     assert repr(shown).splitlines()[1].split() == ["00", "Measuring", "honestly", "1", "2", "3", "2", "9", "2"]
-    assert "<td>Measuring honestly</td><td>1</td><td>2</td><td>3</td>" in shown._repr_html_()
+    assert [(task.task, task.state, task.hints) for task in shown.tasks] == [
+        ("00.1", "right", 0),
+        ("00.2", "wrong: off by one, as in x < y", 2),
+        ("00.3", "not attempted", 0),
+    ]
+    html = shown._repr_html_()
+    assert "1 of 3 tasks are right." in html and "■□□ 1 of 3" in html and ">2 of 9</td>" in html
+    assert "as in x &lt; y</td>" in html and ">2 of 3 hints</td>" in html
+    assert "<summary>00 · Measuring honestly, task by task</summary>" in html
     console = Console(width=100, record=True)
     console.print(shown)
     assert "Measuring honestly" in console.export_text()
@@ -179,3 +187,13 @@ def test_table(two_tasks):
 def test_nothing_yet(two_tasks):
     assert progress().units[0].attempted == 0
     assert repr(Progress(())).split()[0] == "unit"
+
+
+def test_a_task_once_right_stays_right_and_a_look_at_the_answer_is_said(two_tasks):
+    record_check("00.1", "right")
+    record_check("00.1", "wrong", "broken since")
+    for _ in range(4):
+        next_hint("00.3")
+    shown = progress()
+    assert [task.state for task in shown.tasks] == ["right", "not attempted", "not attempted"]
+    assert ">the answer</td>" in shown._repr_html_()

@@ -1,11 +1,12 @@
 import base64
+from itertools import combinations
 
 import matplotlib
 import pytest
 from matplotlib import pyplot as plt
 
 from coursekit import viz
-from coursekit.viz import style, widgets
+from coursekit.viz import colours, style, widgets
 
 PNG = b"\x89PNG"
 
@@ -38,12 +39,6 @@ def bar(height=1, wide=False):
     return figure
 
 
-def luminance(colour):
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
 def test_series_differ_in_colour_marker_and_line_and_stand_out_on_white():
     _, axis = plt.subplots()
     lines = [axis.plot([1, 2, 3])[0] for _ in viz.PALETTE]
@@ -51,7 +46,32 @@ def test_series_differ_in_colour_marker_and_line_and_stand_out_on_white():
     assert [line.get_marker() for line in lines] == list(viz.MARKERS)
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == len(viz.PALETTE)
     assert len(set(viz.PALETTE)) == len(set(viz.MARKERS)) == 7
-    assert all(1.05 / (luminance(colour) + 0.05) > 2 for colour in viz.PALETTE)
+
+
+def test_contrast_and_distance_of_known_colours():
+    assert colours.contrast("#000000") == pytest.approx(21) == colours.contrast("#ffffff", "#000000")
+    assert colours.contrast("#777777") == pytest.approx(4.48, abs=0.01)  # WCAG's own example of just too little
+    assert colours.distance("#000000", "#ffffff") == pytest.approx(100, abs=0.1)
+    assert colours.distance("#ff0000", "#00ff00") == pytest.approx(170.6, abs=0.2)
+    assert colours.distance("#808080", "#808080", "protanopia") == 0
+    assert (colours.ink("#ffffff"), colours.ink("#0072B2")) == ("#000000", "#ffffff")
+    for wrong in ("red", "0072B2", "#0072B", "#0072B2FF"):
+        with pytest.raises(ValueError, match=f"expected a colour as #0072B2, got '{wrong}'"):
+            colours.contrast(wrong)
+
+
+def test_red_and_green_are_alike_without_the_cones_for_one_of_them():
+    red, green = "#C04000", "#5C6E00"
+    assert colours.distance(red, green) > 60
+    assert colours.distance(red, green, "deuteranopia") < colours.distance(red, green) / 3
+
+
+def test_the_palette_stands_out_on_white_and_every_two_colours_differ_for_all_eyes():
+    assert {colour: round(colours.contrast(colour), 2) for colour in viz.PALETTE if colours.contrast(colour) < 3} == {}
+    for sight in colours.SIGHT:
+        close = [pair for pair in combinations(viz.PALETTE, 2) if colours.distance(*pair, sight) < 15]
+        assert close == [], sight
+    assert colours.distance("#D55E00", "#B87E00", "deuteranopia") < 15  # a darker orange would not have done
 
 
 def test_a_figure_is_shown_once_and_closed(shown):
@@ -85,19 +105,49 @@ def test_outside_a_notebook_nothing_is_printed_and_the_figure_is_closed(capsys):
     assert capsys.readouterr().out == "" and plt.get_fignums() == []
 
 
+def picture(value):
+    """The PNG in the live figure's HTML."""
+    return base64.b64decode(value.partition("base64,")[2].partition('"')[0])
+
+
 def test_controls_redraw_one_image_and_the_twin_stands_below(shown):
     viz.explore(bar, alt="One bar.", caption="It grows.", static={"height": 2}, height=(1, 5, 1), wide=True)
     box, twin, words = shown
-    slider, tick, message, image = box.children
-    assert (slider.value, tick.value) == (3, True)
-    assert message.value == "height 3 &lt;does&gt; not exist" and image.layout.display == "none"
+    slider, tick, live = box.children
+    assert (slider.value, tick.value, slider.tooltip) == (3, True, "height")
+    assert live.value == '<p role="alert">height 3 &lt;does&gt; not exist</p>'
     slider.value = 5
-    first = bytes(image.value)
-    assert first.startswith(PNG) and image.layout.display is None and message.value == ""
+    first = picture(live.value)
+    assert (
+        first.startswith(PNG) and 'alt="The figure described below, drawn for height = 5, wide = True."' in live.value
+    )
     slider.value = 1
-    assert bytes(image.value).startswith(PNG) and bytes(image.value) != first
+    assert picture(live.value).startswith(PNG) and picture(live.value) != first
     assert twin.alt == "One bar." and words.data.startswith("It grows. (Drawn for height = 2, wide = True.)")
     assert plt.get_fignums() == []
+
+
+def test_a_change_draws_once_and_going_back_not_at_all(shown):
+    calls = []
+
+    def counted(height, wide):
+        calls.append((height, wide))
+        return bar(height)
+
+    viz.explore(counted, alt="One bar.", caption="It grows.", static={"height": 2}, height=(1, 9, 1), wide=False)
+    assert calls == [(5, False), (2, False)]  # the live figure, the twin
+    slider, tick, live = shown[0].children
+    seen = {5: live.value}
+    for value in (6, 7):
+        slider.value = value
+        seen[value] = live.value
+    assert calls[2:] == [(6, False), (7, False)]
+    for value in (5, 7, 6):
+        slider.value = value
+        assert live.value == seen[value]
+    assert len(calls) == 4
+    tick.value = True
+    assert calls[4:] == [(6, True)]
 
 
 def test_explore_refuses_no_controls_and_names_that_are_none():

@@ -22,7 +22,8 @@ from coursekit.course.grading.names import LIBRARY
 from coursekit.course.grading.wire import Channel
 
 PACKAGE = Path(__file__).resolve().parents[2]
-VISIBLE = ("__init__.py", "errors.py", "files.py", "viz", "train", *(name.partition(".")[2] for name in LIBRARY))
+MODULES = ("__init__.py", "errors.py", "files.py", "hub.py")
+VISIBLE = (*MODULES, "viz", "train", *(name.partition(".")[2] for name in LIBRARY))
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/proc/cpuinfo")
 PATIENCE = 6
