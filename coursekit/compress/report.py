@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -51,3 +53,24 @@ class Report:
 
     def _repr_markdown_(self) -> str:
         return str(self)
+
+
+def stored_layers(model: nn.Module, whole: tuple[type[nn.Module], ...] = ()) -> dict[str, tuple[nn.Module, int]]:
+    """Path → module with stored tensors of its own, and their bytes; a tied tensor counts where it comes first.
+
+    A module of a type in `whole` stands for all that is inside it. Over all paths the bytes are those of the model.
+    """
+    seen, inside, found = set(), set(), {}
+    for path, module in model.named_modules():
+        if module in inside:
+            continue
+        entire = isinstance(module, whole)
+        if entire:
+            inside.update(module.modules())
+        state = module.state_dict(keep_vars=True)
+        own = {id(value): value for name, value in state.items() if entire or "." not in name}
+        own = {key: value for key, value in own.items() if key not in seen}
+        seen.update(own)
+        if own:
+            found[path] = module, sum(value.numel() * value.element_size() for value in own.values())
+    return found

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from coursekit.compress.lowrank.factors import break_even_rank, check_keep, check_rank, check_weight, rank_for_budget
 from coursekit.compress.lowrank.layers import LowRankLinear, factorize
 from coursekit.compress.lowrank.moments import InputMoments, input_moments
-from coursekit.compress.report import LayerReport, Report
+from coursekit.compress.report import LayerReport, Report, stored_layers
 from coursekit.errors import unknown_name
-from coursekit.measure import stored_bytes
 from coursekit.train import Batches
 
 EXCLUDED = ("embeddings", "classifier")
@@ -94,24 +93,32 @@ def factorizable(model: nn.Module, exclude: Sequence[str] = EXCLUDED) -> dict[st
 def low_rank_report(before: nn.Module, after: nn.Module, keep: Keep | None = None) -> Report:
     """Every layer with weights of its own, in a model before and after `compress`: its rank, or why it was skipped.
 
-    With the `keep` that was asked for, a layer left dense says which rank would have been needed.
+    With the `keep` that was asked for, a layer left dense says which rank would have been needed. What other methods
+    changed between the two, or `factorize_embeddings`, stands in rows of its own.
     """
-    users, new, counted = _users(before), dict(after.named_modules()), set()
-    plan = {} if keep is None else plan_ranks(before, keep, exclude=())
+    users, plan = _users(before), {} if keep is None else plan_ranks(before, keep, exclude=())
+    old, new = (stored_layers(model, whole=(LowRankLinear,)) for model in (before, after))
     rows = []
-    for path, old in before.named_modules():
-        own = [parameter for parameter in old.parameters(recurse=False) if id(parameter) not in counted]
-        counted.update(map(id, own))
-        if not own:
-            continue
-        size, other = sum(parameter.numel() * parameter.element_size() for parameter in own), new[path]
-        if isinstance(other, LowRankLinear) and not isinstance(old, LowRankLinear):
-            whole = f"{other.out_features}×{other.in_features}"
-            edge = break_even_rank(other.out_features, other.in_features)
-            rows.append(LayerReport(path, f"{whole}, rank {other.rank} of {edge:.1f}", size, stored_bytes(other)))
-        else:
-            rows.append(LayerReport(path, f"skipped: {_why(old, path, users, plan)}", size, size))
+    for path in dict.fromkeys([*old, *new]):
+        (was, size), (now, left) = (layers.get(path, (None, 0)) for layers in (old, new))
+        rows.append(LayerReport(path, _what(was, now, path, users, plan), size, left))
     return Report(rows)
+
+
+def _what(
+    old: nn.Module | None, new: nn.Module | None, path: str, users: dict[int, list[str]], plan: dict[str, int]
+) -> str:
+    if isinstance(new, LowRankLinear) and not isinstance(old, LowRankLinear):
+        edge = break_even_rank(new.out_features, new.in_features)
+        return f"{new.out_features}×{new.in_features}, rank {new.rank} of {edge:.1f}"
+    if new is None:
+        return "removed"
+    if type(old) is not type(new):
+        return f"{type(old).__name__ if old else 'new'} → {type(new).__name__}"
+    shapes = ["×".join(map(str, module.weight.shape)) for module in (old, new) if hasattr(module, "weight")]
+    if shapes[1:] != shapes[:1]:
+        return " → ".join(shapes)
+    return f"skipped: {_why(old, path, users, plan)}"
 
 
 def _why(module: nn.Module, path: str, users: dict[int, list[str]], plan: dict[str, int]) -> str:

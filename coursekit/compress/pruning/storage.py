@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from coursekit.compress.pruning.masked import MaskedLinear
-from coursekit.compress.report import LayerReport, Report
+from coursekit.compress.report import LayerReport, Report, stored_layers
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,12 @@ def pruning_report(before: nn.Module, after: nn.Module) -> Report:
     a model of the same shape on device meta. Bytes are those of today's file: a mask adds to them, and zeros in a
     dense weight save nothing (`sparse_bytes` says what they could).
     """
-    old, new = _layers(before), _layers(after)
+    old, new = stored_layers(before), stored_layers(after)
     rows = []
     for path in dict.fromkeys([*old, *new]):
         (module, size), (other, left) = (layers.get(path, (None, 0)) for layers in (old, new))
         rows.append(LayerReport(path, _what(module, other), size, left))
     return Report(rows)
-
-
-def _layers(model: nn.Module) -> dict[str, tuple[nn.Module, int]]:
-    """Path → module with stored tensors of its own, and their bytes; a tied tensor counts where it comes first."""
-    seen, found = set(), {}
-    for path, module in model.named_modules():
-        state = module.state_dict(keep_vars=True)
-        own = [value for name, value in state.items() if "." not in name and id(value) not in seen]
-        seen.update(map(id, own))
-        if own:
-            found[path] = module, sum(value.numel() * value.element_size() for value in own)
-    return found
 
 
 def _what(old: nn.Module | None, new: nn.Module | None) -> str:

@@ -12,11 +12,11 @@ from coursekit.compress.quantization.layers import QuantizedLinear
 from coursekit.compress.quantization.schemes import Scheme, as_scheme
 from coursekit.compress.quantization.smooth import smooth_scales
 from coursekit.compress.quantization.static import InputStatistics, input_statistics
-from coursekit.compress.report import LayerReport, Report
-from coursekit.measure import stored_bytes
+from coursekit.compress.report import LayerReport, Report, stored_layers
 from coursekit.train import Batches
 
 EXCLUDED = ("classifier",)
+RESIZED = "of another size, in full precision"
 
 
 @torch.no_grad()
@@ -78,24 +78,31 @@ def quantizable(model: nn.Module, exclude: Sequence[str] = EXCLUDED) -> dict[str
 def quantization_report(before: nn.Module, after: nn.Module) -> Report:
     """Every layer with weights of its own, in a model before and after: its codes, or why it was skipped; bytes.
 
+    Other methods may have been at work between the two: what they changed, added or removed has rows of its own.
     Attention stands for what has no weights: its scores, softmax and sums of values stay in full precision.
     """
-    users, new, counted = _users(before), dict(after.named_modules()), set()
+    users, modules = _users(before), dict(after.named_modules())
+    old, new = stored_layers(before), stored_layers(after)
     rows = []
-    for path, old in before.named_modules():
-        own = [parameter for parameter in old.parameters(recurse=False) if id(parameter) not in counted]
-        counted.update(map(id, own))
-        if hasattr(old, "num_heads"):
+    for path in dict.fromkeys([*(path for path, _ in before.named_modules()), *modules]):
+        if hasattr(modules.get(path), "num_heads"):
             rows.append(LayerReport(path, "skipped: scores, softmax and sums of values have no weights", 0, 0))
-        if not own:
-            continue
-        size = sum(parameter.numel() * parameter.element_size() for parameter in own)
-        other = new[path]
-        if isinstance(other, QuantizedLinear | QuantizedEmbedding):
-            rows.append(LayerReport(path, other.what, size, stored_bytes(other)))
-        else:
-            rows.append(LayerReport(path, f"skipped: {_why(old, path, users)}", size, size))
+        if path in old or path in new:
+            (was, size), (_, left) = (layers.get(path, (None, 0)) for layers in (old, new))
+            what = _what(was, modules.get(path)) or (f"skipped: {_why(was, path, users)}" if size == left else RESIZED)
+            rows.append(LayerReport(path, what, size, left))
     return Report(rows)
+
+
+def _what(old: nn.Module | None, new: nn.Module | None) -> str | None:
+    """What became of a layer, if its type tells."""
+    if isinstance(new, QuantizedLinear | QuantizedEmbedding):
+        return new.what
+    if new is None:
+        return "removed"
+    if old is None:
+        return f"new {type(new).__name__}"
+    return None if type(old) is type(new) else f"{type(old).__name__} → {type(new).__name__}"
 
 
 def _calibrated(
