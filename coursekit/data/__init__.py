@@ -21,7 +21,7 @@ from coursekit.data.pairs import SentencePair, nsp_pairs, sop_pairs
 from coursekit.data.reactions import REACTIONS, ReactionTokenizer, mask_each
 from coursekit.data.store import TokenStore
 from coursekit.data.tables import csv_task
-from coursekit.data.tokenizer import SubwordTokenizer, Tokenizer, train_tokenizer
+from coursekit.data.tokenizer import SubwordTokenizer, Tokenizer, train_tokenizer, train_wordpiece
 from coursekit.data.translation import Pairs, Translation, load_translation, without_brackets
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "split_documents",
     "split_sentences",
     "train_tokenizer",
+    "train_wordpiece",
     "verify",
     "whole_word_mask",
     "without_brackets",

@@ -169,6 +169,24 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, file: Path | str) -> 
     return SubwordTokenizer(file)
 
 
+def train_wordpiece(texts: Iterable[str], vocab_size: int, file: Path | str) -> Tokenizer:
+    """Learn at most `vocab_size` pieces for a masked LM, BERT's special ones included, and keep them in `file`.
+
+    WordPiece over lower-cased words (Devlin et al. 2019). The same texts give the same pieces. Raises ValueError for no
+    text, or a vocabulary too small for the characters of the texts.
+    """
+    texts, learner = _strings(texts, "texts"), tokenizers.BertWordPieceTokenizer(lowercase=True)
+    learner.train_from_iterator(texts, vocab_size, show_progress=False)
+    pieces = learner.get_vocab()
+    if not texts or len(pieces) > vocab_size:
+        raise ValueError(f"a vocabulary of {vocab_size} cannot hold the characters of {len(texts)} texts")
+    with atomic_file(
+        Path(file)
+    ) as part:  # made again from the pieces: a trained one lacks [CLS] and [SEP] around texts
+        tokenizers.BertWordPieceTokenizer(pieces, lowercase=True).save(str(part))
+    return Tokenizer(file)
+
+
 def _strings(texts: Iterable[str], name: str) -> list[str]:
     if isinstance(texts, str):
         raise ValueError(f"{name} must be a list of strings, got one string; write [text]")

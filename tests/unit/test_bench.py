@@ -246,7 +246,8 @@ def test_a_suite_is_complete_as_json(result, tmp_path):
     assert "1 thread," in data["machine"] and data["device"] == "cpu" and data["date"].endswith("+00:00")
     names = {arm["name"] for case in data["cases"] for arm in case["arms"]}
     assert names >= {"Hugging Face, fp32", "ours, bf16", "fused", "dense, fp32", "low rank, half the weights"}
-    assert names >= {"90 % zeros, CSR", "heads −50 %", "FFN −50 %", "layers −50 %", "int8, eager", "int4 weights"}
+    assert names >= {"90 % zeros, masked", "90 % zeros, dense", "90 % zeros, CSR"}
+    assert names >= {"heads −50 %", "FFN −50 %", "layers −50 %", "int8, eager", "int4 weights"}
     for case in data["cases"]:
         for arm in case["arms"]:
             assert arm["why"] or (len(arm["seconds"]) == 2 and arm["median"] > 0 and len(arm["speed_quartiles"]) == 2)
@@ -259,10 +260,37 @@ def test_smaller_models_know_their_ideal_and_their_bytes(result):
     arms = {arm.name: arm for arm in result.cases[2].arms}
     assert arms["layers −50 %"].ideal == pytest.approx(2.0, rel=0.1)  # the pooler stays
     dense = arms["dense, fp32"].bytes
+    assert arms["90 % zeros, masked"].bytes > dense  # a byte per weight for the mask
+    assert arms["90 % zeros, masked"].error == arms["90 % zeros, dense"].error > 0
     assert arms["90 % zeros, dense"].bytes == dense > arms["heads −50 %"].bytes > arms["layers −50 %"].bytes
     assert arms["int8, eager"].bytes < dense and arms["dense, fp32"].error == 0.0
     shared = {arm.name: arm for arm in result.cases[3].arms}
     assert shared["all shared"].bytes < shared["unshared"].bytes
+
+
+def test_torchao_on_a_tiny_model():
+    pytest.importorskip("torchao.quantization")
+    arms = inference_module.case(TINY, 2, 8, ["torchao"]).make(TWO)
+    assert 1e-5 < arms["torchao int8, eager"].error < 0.1
+    assert arms["torchao int8, eager"].call().shape == (2, 8, 32)
+
+
+def test_onnx_runtime_on_a_tiny_model():
+    pytest.importorskip("onnxruntime")
+    arms = inference_module.case(TINY, 2, 8, ["onnx"]).make(TWO)
+    full, small = arms["ONNX Runtime, fp32"], arms["ONNX Runtime, int8"]
+    assert full.error < 1e-5 < small.error < 0.3
+    assert small.bytes < full.bytes
+
+
+def test_onnx_runtime_is_at_every_shape_but_the_smallest(monkeypatch):
+    stubs = {name: lambda *_, name=name: {name: Arm(None, "not made")} for name in inference_module.METHODS}
+    monkeypatch.setattr(inference_module, "METHODS", stubs)
+    monkeypatch.setattr(inference_module, "_encoder", lambda config: Encoder(TINY))
+    monkeypatch.setattr(inference_module, "_inputs", lambda *_: (torch.ones(1, 2, dtype=torch.long),))
+    made = {case.name: case.make(TWO) for case in inference_module.inference_cases() if "sharing" not in case.name}
+    assert {name for name, arms in made.items() if "onnx" not in arms} == {"MiniLM 6 × 384, 1 × 8"}
+    assert all("masks" in arms for arms in made.values()) and len(made) == 6
 
 
 def test_tables_and_figure(result):

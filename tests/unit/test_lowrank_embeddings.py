@@ -133,10 +133,17 @@ def test_saved_and_loaded(encoder, tmp_path):
     assert again.encoder.embeddings.word.weight.shape == (V, 4)
 
 
-@pytest.mark.parametrize("rank", (0, -1, H + 1))
+@pytest.mark.parametrize("rank", (0, -1, H + 1, 8.0, True))
 def test_rank_out_of_range(encoder, rank):
-    with pytest.raises(ValueError, match=f"between 1 and hidden_size {H}, got {rank}"):
+    with pytest.raises(ValueError, match=f"rank of a {V}×{H} matrix lies between 1 and {H}, got {rank}"):
         factorize_embeddings(encoder, rank)
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf")))
+def test_a_table_that_is_not_finite(encoder, value):
+    encoder.embeddings.word.weight.data[3, 1] = value
+    with pytest.raises(ValueError, match=r"the word table has 1 NaN or infinite entries; shape \(50, 12\)"):
+        factorize_embeddings(encoder, 4)
 
 
 def test_a_narrow_table_is_not_factorised_again(encoder):

@@ -197,11 +197,22 @@ def test_shares_out_of_range(keep):
         rank_for_budget(6, 4, keep)
 
 
+@pytest.mark.parametrize("damping", [0, -0.01, math.nan, math.inf, None])
+def test_damping_that_is_not_positive(damping):
+    """Of all-zero inputs too, which else divide by it."""
+    for inputs in (torch.randn(9, 4), torch.zeros(9, 4)):
+        with pytest.raises(ValueError, match=f"damping must be positive and finite, got {damping}"):
+            aware_factors(torch.randn(3, 4), 2, moments_of(inputs), damping=damping)
+
+
 def test_bad_matrices_and_moments():
     for value in (math.nan, math.inf):
         linear = nn.Linear(4, 3)
         linear.weight.data[0, 0] = value
-        with pytest.raises(ValueError, match="NaN or infinite weights"):
+        with pytest.raises(ValueError, match="the matrix has 1 NaN or infinite entries"):
+            factorize(linear, 1)
+        linear.weight.data[0, 0], linear.bias.data[2] = 0.0, value
+        with pytest.raises(ValueError, match="the bias has 1 NaN or infinite entries"):
             factorize(linear, 1)
         with pytest.raises(ValueError, match="finite inputs"):
             moments_of(torch.full((2, 3), value))

@@ -141,6 +141,24 @@ def test_importance_refuses(model) -> None:
         head_importance(nn.Linear(2, 2), texts(batch_size=3), lambda m, b: Loss(F.relu(torch.ones(())), 1))
 
 
+@pytest.mark.parametrize("score", [head_importance, neuron_importance])
+def test_texts_of_padding_alone_do_not_count(model, score) -> None:
+    """In a batch of their own or among others; nothing else is an error, not NaN."""
+    batch = texts(batch_size=6).epoch(0)[0]
+    blank = {name: torch.zeros_like(values[:2]) for name, values in batch.items()}
+    blank["attention_mask"] = blank["attention_mask"].bool()
+    mixed = {name: torch.cat((values[:3], blank[name].to(values), values[3:])) for name, values in batch.items()}
+    expected = score(model, [batch], classification_loss, normalise=False)
+    for batches in ([blank, batch], [batch, blank], [mixed]):
+        found = score(model, batches, classification_loss, normalise=False)
+        for layer, scores in expected.items():
+            torch.testing.assert_close(found[layer], scores, atol=1e-6, rtol=1e-4)
+    with pytest.raises(ValueError, match="at least one real token that the loss counts; the batches have none"):
+        score(model, [blank, blank], classification_loss)
+    with pytest.raises(ValueError, match="at least one real token that the loss counts"):
+        score(model, [batch], lambda m, b: Loss(m(*inputs(b)).logits.sum() * math.nan, 0))
+
+
 @torch.no_grad()
 def test_calibration_by_hand_leaves_padding_out(tiny) -> None:
     """Pitfall 66: the norm over the real tokens of texts run one by one, however they were batched and padded."""
@@ -193,6 +211,8 @@ def test_calibration_refuses(tiny) -> None:
     with pytest.raises(ValueError, match="at least one real token"):
         calibrate(encoder, [batch, batch])
     real = batch | {"attention_mask": torch.ones(2, 3, dtype=torch.bool)}
+    found = [calibrate(encoder, batches, ["pooler"])["pooler"] for batches in ([real], [batch, real])]
+    assert torch.equal(*found) and found[0].isfinite().all()  # a batch of padding alone is passed over
     with pytest.raises(ValueError, match="unknown layer 'layers.0.ffn.u'"):
         calibrate(encoder, [real], ["layers.0.ffn.u"])
     with pytest.raises(ValueError, match="embeddings.word is a Embedding"):

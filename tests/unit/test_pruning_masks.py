@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from coursekit.compress.pruning import (
+    apply_masks,
+    best_neurons,
     block_mask,
+    by_threshold,
     cubic_sparsity,
     global_magnitude_masks,
+    gradually,
+    least_heads,
+    lottery_ticket,
     magnitude_mask,
+    magnitude_masks,
     n_m_mask,
+    set_sparsity,
     wanda_mask,
 )
 
@@ -66,16 +74,32 @@ def test_twenty_percent_twice_is_forty_when_said_so():
     assert int((once * magnitude_mask(once, 0.4) == 0).sum()) == 40
 
 
-@pytest.mark.parametrize("sparsity", [-0.1, 1.1, math.nan, math.inf])
-def test_sparsity_outside_the_unit_interval(sparsity):
-    weight = torch.randn(4, 4)
+@pytest.mark.parametrize("sparsity", [-0.1, 1.1, math.nan, math.inf, None, "0.5", True, [0.5]])
+def test_sparsity_that_is_no_share(sparsity):
+    weight, model = torch.randn(4, 4), nn.Sequential(nn.Linear(4, 4))
+    masked = apply_masks(nn.Sequential(nn.Linear(4, 4)))
     for call in (
         lambda: magnitude_mask(weight, sparsity),
         lambda: wanda_mask(weight, torch.ones(4), sparsity),
         lambda: global_magnitude_masks({"a": weight}, sparsity),
         lambda: block_mask(weight, sparsity, (2, 2)),
+        lambda: magnitude_masks(model, sparsity),
+        lambda: magnitude_masks(model, sparsity, scope="global"),
+        lambda: set_sparsity(masked, sparsity),
+        lambda: set_sparsity(masked, sparsity, scope="global"),
+        lambda: best_neurons({0: weight[0]}, sparsity),
     ):
-        with pytest.raises(ValueError, match=r"sparsity is the share of zeros and must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"sparsity must be a number in \[0, 1\], the share that goes; got "):
+            call()
+    assert masked[0].mask.all()
+    for name, call in {
+        "share must be a number in": lambda: least_heads({0: weight[0]}, sparsity),
+        "initial must be a number in": lambda: gradually(0.5, start=0, end=2, initial=sparsity),
+        "final must be a number in": lambda: gradually(sparsity, start=0, end=2),
+        "final sparsity must lie between 0 and 1": lambda: lottery_ticket(masked, print, final=sparsity, rounds=1),
+        "threshold must lie in": lambda: by_threshold(sparsity),
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}.*[,;] got "):
             call()
 
 
@@ -131,8 +155,12 @@ def test_n_m_by_hand_and_what_it_refuses():
     assert n_m_mask(weight, 3, 4).int().tolist() == [[0, 1, 1, 1, 1, 1, 1, 0]]
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
         n_m_mask(torch.randn(8, 6), 2, 4)
-    for n, m in ((0, 4), (5, 4), (-1, 4)):
-        with pytest.raises(ValueError, match=f"got {n}:{m}"):
+    with pytest.raises(ValueError, match="n:m keeps n of every m weights, 1 ≤ n ≤ m; got 5:4"):
+        n_m_mask(torch.randn(4, 4), 5, 4)
+    for n, m, name in ((0, 4, "n"), (-1, 4, "n"), (2.0, 4, "n"), (True, 4, "n"), (2, 4.0, "m"), (2, None, "m")):
+        with pytest.raises(
+            ValueError, match=f"^{name} must be an integer of at least 1, got {n if name == 'n' else m}"
+        ):
             n_m_mask(torch.randn(4, 4), n, m)
 
 

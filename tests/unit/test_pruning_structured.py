@@ -200,6 +200,21 @@ def test_bad_requests_leave_the_encoder_alone(encoder, message) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("name", ["layers.1.attention.key.weight", "layers.0.ffn.up.bias", "embeddings.word.weight"])
+def test_weights_that_are_not_finite_are_refused(encoder, name) -> None:
+    with torch.no_grad():
+        encoder.get_parameter(name).view(-1)[5] = torch.nan
+    for call in (
+        lambda: prune_heads(encoder, {0: [1]}),
+        lambda: prune_ffn(encoder, {0: [1]}),
+        lambda: drop_layers(encoder, [0, 2]),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} has 1 NaN or infinite entries"):
+            call()
+    assert len(encoder.layers) == 3
+    assert (encoder.layers[0].attention.num_heads, encoder.layers[0].ffn.intermediate_size) == (4, 36)
+
+
 def test_masked_projections_are_refused(encoder) -> None:
     apply_masks(encoder, {"layers.1.attention.key": torch.ones(24, 24, dtype=torch.bool)})
     with pytest.raises(ValueError, match=r"layer 1: attention\.key is a MaskedLinear; prune first"):

@@ -113,6 +113,11 @@ def test_bad_vocabularies(source, config, tmp_path) -> None:
             prune_vocabulary(model, tokenizer, [0, bad])
     with pytest.raises(ValueError, match="the tokenizer has 16 pieces, the word table 9 rows"):
         prune_vocabulary(Encoder(config.replace(vocab_size=9)), tokenizer, [0])
+    broken = MaskedLM(Encoder(config))
+    broken.encoder.embeddings.word.weight.data[15] = torch.nan  # a row that would go is one too
+    with pytest.raises(ValueError, match=r"^encoder\.embeddings\.word\.weight has 12 NaN or infinite entries"):
+        prune_vocabulary(broken, tokenizer, [0])
+    assert (len(broken.encoder.embeddings.word.weight), len(broken.head.bias)) == (16, 16)
     assert model.embeddings.word.weight.shape == (16, 12)
     with pytest.raises(ValueError, match=r"drops special tokens \['\[MASK\]'\]"):
         prune_tokenizer(source, torch.tensor([0] * 8 + [-1] * 8), tmp_path / "x" / "t.json")

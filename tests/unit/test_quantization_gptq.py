@@ -145,8 +145,8 @@ def test_inputs_are_not_changed():
         ((torch.full((4, 8), torch.inf), torch.ones(2, 8)), {}, "32 of 32 values are NaN or infinite"),
         ((torch.ones(4, 8), torch.ones(2, 8)), {"group_size": 3}, "group_size 3 does not divide the last axis of 8"),
         ((torch.ones(4, 8), torch.ones(2, 8)), {"bits": 1}, "bits must be an integer from 2 to 8"),
-        ((torch.ones(4, 8), torch.ones(2, 8)), {"damping": 0.0}, "damping must be positive"),
-        ((torch.ones(4, 8), torch.ones(2, 8)), {"block_size": 0}, "block_size at least 1"),
+        ((torch.ones(4, 8), torch.ones(2, 8)), {"damping": 0.0}, "damping must be positive and finite, got 0.0"),
+        ((torch.ones(4, 8), torch.ones(2, 8)), {"block_size": 0}, "block_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_bad_input(arguments, options, message):

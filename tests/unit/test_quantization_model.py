@@ -1,11 +1,14 @@
 """Whole models: what is quantized and what is not, sharing and ties, files, calibration, bad input."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from coursekit.compress.lowrank import compress
+from coursekit.compress.pruning import apply_masks, finalize
 from coursekit.compress.quantization import (
     SCHEMES,
     Int8Linear,
@@ -13,6 +16,7 @@ from coursekit.compress.quantization import (
     QuantizedLinear,
     Scheme,
     input_statistics,
+    prepare_qat,
     quantization_report,
     quantize,
     quantize_model,
@@ -262,6 +266,8 @@ def test_what_changes_nothing_changes_nothing(tiny):
         (lambda: Scheme(4, activations="dynamic"), "beside 8-bit weights alone"),
         (lambda: Scheme(8, 32), "groups are for 4 and 3 bits"),
         (lambda: Scheme(2, gptq=True), "ternary weights have their own rule"),
+        (lambda: Scheme(4, 0), "group_size must be an integer of at least 1, got 0"),
+        (lambda: Scheme(4, True), "group_size must be an integer of at least 1, got True"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -269,10 +275,28 @@ def test_what_changes_nothing_changes_nothing(tiny):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
         model.layers[1].ffn.down.weight[0, 0] = torch.nan
-    with pytest.raises(ValueError, match=r"layers\.1\.ffn\.down has NaN or infinite weights"):
+    with pytest.raises(ValueError, match=r"layers\.1\.ffn\.down\.weight has 1 NaN or infinite"):
         quantize_model(model)
     with pytest.raises(ValueError, match="the inputs of layers.2.attention.query are NaN or infinite"):
         input_statistics(model, texts(), {"layers.2.attention.query": model.layers[2].attention.query})
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4", "ternary"])
+def test_a_bias_that_is_not_finite(tiny, scheme):
+    """It would pass through: codes are made of the weight alone."""
+    model = Encoder(tiny)
+    model.layers[1].ffn.up.bias.data[3] = torch.nan
+    with pytest.raises(ValueError, match=r"layers\.1\.ffn\.up\.bias has 1 NaN or infinite entries"):
+        quantize_model(model, scheme)
+
+
+def test_masks_have_to_be_made_permanent_first(tiny):
+    """A model whose linears are all masked has nothing to quantize; the error says what to do."""
+    masked = apply_masks(Encoder(tiny))
+    for call in (quantize_model, prepare_qat, partial(compress, keep=0.5)):
+        with pytest.raises(ValueError, match=r"no plain nn.Linear .* masked layers: .*pruning\.finalize\(model\)"):
+            call(masked)
+    assert any(hasattr(module, "codes") for module in quantize_model(finalize(masked)).modules())
 
 
 @torch.no_grad()

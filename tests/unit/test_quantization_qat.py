@@ -17,6 +17,7 @@ from coursekit.compress.quantization import (
 )
 from coursekit.models import Encoder, SequenceClassifier, SharingPlan, load, save
 
+PADDING = {"input_ids": torch.ones(2, 3, dtype=torch.long), "attention_mask": torch.zeros(2, 3, dtype=torch.bool)}
 TRAINABLE = [*(name for name, scheme in SCHEMES.items() if not scheme.gptq), Scheme(3, "auto")]
 
 
@@ -166,10 +167,24 @@ def test_fake_weight_is_the_quantized_one():
         (lambda model: prepare_qat(model, "int9"), "unknown scheme 'int9'"),
         (lambda model: prepare_qat(model, Scheme(4, 7)), "group_size 7 does not divide the last axis of 24"),
         (lambda model: prepare_qat(nn.ReLU()), "ReLU has no plain nn.Linear"),
+        (lambda model: prepare_qat(model, calibration=[]), "epoch 0 has no batches"),
+        (lambda model: prepare_qat(model, "int8-static", calibration=[PADDING]), "at least one real token"),
         (convert_qat, "Encoder has no FakeQuantLinear; call prepare_qat first"),
     ],
 )
 def test_bad_input(tiny, call, message):
-    """One clear error."""
+    """One clear error, the model untouched."""
+    model = Encoder(tiny)
     with pytest.raises(ValueError, match=message):
-        call(Encoder(tiny))
+        call(model)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("scheme", ["int8", "int4", "ternary"])
+def test_weights_that_are_not_finite(tiny, scheme, part):
+    """Named before training starts."""
+    model = Encoder(tiny)
+    getattr(model.layers[2].ffn.down, part).data.view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match=rf"layers\.2\.ffn\.down\.{part} has 1 NaN or infinite entries"):
+        prepare_qat(model, scheme)

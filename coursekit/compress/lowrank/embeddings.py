@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from coursekit.compress.lowrank.factors import check_rank, check_weight
 from coursekit.models import Encoder
 
 
@@ -17,15 +18,15 @@ def factorize_embeddings(encoder: Encoder, rank: int, weights: Tensor | None = N
     for instance how often a task uses each word, rare words pay for frequent ones. Positions, token types and
     LayerNorm stay at H, so at rank = H the outputs are the same. The map starts with orthonormal columns.
 
-    Raises ValueError unless the table is whole ("full"), 1 ≤ rank ≤ H, and `weights`, if given, are V finite numbers of
-    which none is negative and one is positive.
+    Raises ValueError unless the table is whole ("full") and finite, rank an integer with 1 ≤ rank ≤ min(V, H), and
+    `weights`, if given, are V finite numbers of which none is negative and one is positive.
     """
     config = encoder.config
     if config.embedding != "full":
         raise ValueError(f"the word table is already {config.embedding!r}; expected embedding 'full'")
-    if not 1 <= rank <= config.hidden_size:
-        raise ValueError(f"rank must lie between 1 and hidden_size {config.hidden_size}, got {rank}")
     old = encoder.embeddings.word.weight
+    check_weight(old, "the word table")
+    check_rank(rank, old.shape)
     table = old.double()
     basis = _leading_directions(table, rank, weights)  # (H, E)
 

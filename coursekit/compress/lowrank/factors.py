@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from coursekit.compress.checks import check_finite, check_positive, is_number
 from coursekit.compress.lowrank.moments import InputMoments
 from coursekit.measure.hygiene import require_counts
 
@@ -36,7 +37,7 @@ def rank_for_budget(out_features: int, in_features: int, keep: float) -> int:
 
 def check_keep(keep: float) -> None:
     """Raise ValueError unless `keep` is a share in (0, 1]."""
-    if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
+    if not (is_number(keep) and 0 < keep <= 1):
         raise ValueError(f"keep is the share of weights to keep, above 0 and at most 1; got {keep!r}")
 
 
@@ -50,8 +51,7 @@ def check_weight(weight: Tensor, name: str = "the matrix") -> None:
     """Raise ValueError unless the weight has two dimensions and finite numbers."""
     if weight.dim() != 2:
         raise ValueError(f"{name} must have two dimensions (out, in), got shape {tuple(weight.shape)}")
-    if not weight.isfinite().all():
-        raise ValueError(f"{name} has NaN or infinite weights")
+    check_finite(weight, name)
 
 
 def spectrum(weight: Tensor, moments: InputMoments | None = None, *, centred: bool = True) -> Tensor:
@@ -89,10 +89,11 @@ def aware_factors(
 
     damping: a share of the mean variance that is added to each input, so that directions without data count a little
     and all-zero inputs give the plain SVD. Factors are balanced as those of `svd_factors`. Raises ValueError for a rank
-    out of range, weights that are not finite, or moments of another width.
+    out of range, weights that are not finite, moments of another width, or damping that is not positive.
     """
     check_weight(weight)
     check_rank(rank, weight.shape)
+    check_positive("damping", damping)
     second = _second(weight, moments, centred)
     floor = second.diagonal().mean() or 1 / damping  # all-zero inputs: every direction counts the same
     return _factors(weight, rank, second + damping * floor * torch.eye(len(second)).to(second))

@@ -5,6 +5,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite
 from coursekit.compress.lowrank.factors import aware_factors, check_rank, check_weight, corrected_bias, svd_factors
 from coursekit.compress.lowrank.moments import InputMoments
 
@@ -77,8 +78,8 @@ def factorize(linear: nn.Linear, rank: int, moments: InputMoments | None = None)
     if not isinstance(linear, nn.Linear):
         raise ValueError(f"only an nn.Linear can be factorised, got {type(linear).__name__}")
     check_weight(linear.weight)
-    if linear.bias is not None and not linear.bias.isfinite().all():
-        raise ValueError("the bias has NaN or infinite numbers")
+    if linear.bias is not None:
+        check_finite(linear.bias, "the bias")
     bias = None if linear.bias is None else linear.bias.detach().clone()
     if moments is None:
         up, down = svd_factors(linear.weight, rank)

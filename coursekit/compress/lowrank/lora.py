@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coursekit.compress.lowrank.factors import check_rank, check_weight
+from coursekit.compress.checks import check_finite, check_positive
+from coursekit.compress.lowrank.factors import check_rank
 from coursekit.models import replace_module
 
 
@@ -23,8 +24,7 @@ class LoRALinear(nn.Module):
     def __init__(self, in_features: int, out_features: int, rank: int, alpha: float, bias: bool = True) -> None:
         super().__init__()
         check_rank(rank, (out_features, in_features))
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha must be positive, got {alpha}")
+        check_positive("alpha", alpha)
         self.in_features, self.out_features, self.rank, self.alpha = in_features, out_features, rank, alpha
         self.weight = nn.Parameter(torch.zeros(out_features, in_features), requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(out_features), requires_grad=False) if bias else None
@@ -101,11 +101,10 @@ def add_lora(
     if not chosen:
         raise ValueError(f"{type(model).__name__} has no plain nn.Linear called {' or '.join(map(repr, layers))}")
     for path, linear in chosen.items():
-        check_weight(linear.weight, path)
+        check_finite(linear, path)
         check_rank(rank, linear.weight.shape)
     alpha = rank if alpha is None else alpha
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be positive, got {alpha}")
+    check_positive("alpha", alpha)
     for path, parameter in model.named_parameters():
         parameter.requires_grad_(not set(path.split(".")).isdisjoint(trained))
     for linear in chosen.values():

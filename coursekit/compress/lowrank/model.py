@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coursekit.compress.lowrank.factors import break_even_rank, check_keep, check_rank, check_weight, rank_for_budget
+from coursekit.compress.checks import check_finite, no_linear
+from coursekit.compress.lowrank.factors import break_even_rank, check_keep, check_rank, rank_for_budget
 from coursekit.compress.lowrank.layers import LowRankLinear, factorize
 from coursekit.compress.lowrank.moments import InputMoments, input_moments
 from coursekit.compress.report import LayerReport, Report, stored_layers
@@ -42,14 +43,14 @@ def compress(
     """
     chosen = factorizable(model, exclude)
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no plain nn.Linear to factorise outside {tuple(exclude)}")
+        raise no_linear(model, "factorise", exclude)
     plan = {
         path: rank
         for path, rank in plan_ranks(model, keep, exclude=exclude).items()
         if _why_dense(chosen, path, rank) is None
     }
     for path in plan:
-        check_weight(chosen[path].weight, path)
+        check_finite(chosen[path], path)
     moments = _calibrated(model, calibration, {path: chosen[path] for path in plan})
     replaced: dict[int, Any] = {
         id(chosen[path]): factorize(chosen[path], rank, moments.get(path)) for path, rank in plan.items()

@@ -28,8 +28,8 @@ def head_importance(
 
     batches and loss(model, batch) as for `coursekit.train.train`: dicts of tensors with a text per row, and a mean
     over items. normalise: divide each layer by its L2 norm, without which lower layers with larger gradients win every
-    global ranking (Michel et al., section 4.1). No gradient is left behind. Raises ValueError for no batches, or a
-    loss that is not finite.
+    global ranking (Michel et al., section 4.1). A text that is all padding in "attention_mask" does not count. No
+    gradient is left behind. Raises ValueError for no batches, nothing but padding, or a loss that is not finite.
     """
     layers = encoder_of(model).layers
     places = {depth: (layer.attention.output, layer.attention.num_heads) for depth, layer in enumerate(layers)}
@@ -53,7 +53,7 @@ def least_heads(importance: Mapping[int, Tensor], share: float) -> dict[int, lis
     """
     total = sum(len(scores) for scores in importance.values())
     most = total - len(importance)
-    if (count := count_zeros(share, total)) > most:
+    if (count := count_zeros(share, total, "share")) > most:
         raise ValueError(f"at most {most} of {total} heads can go, one stays in each layer; got {count}")
     guarded = {layer: scores.clone() for layer, scores in importance.items()}
     for scores in guarded.values():
@@ -85,12 +85,25 @@ def _importance(
     items = 0.0
     device = device_of(model)
     with evaluating(model), torch.enable_grad():
-        for batch in epoch_of(batches, 0):
+        for batch in map(_without_padding_rows, epoch_of(batches, 0)):
+            if batch is None:
+                continue
             found, slopes = _slopes(model, send_to_device(batch, device), loss, distinct)
             items += found
             for depth, slope in slopes.items():
                 sums[depth] += slope
-    return {depth: _scaled(total / (items or 1), normalise) for depth, total in sums.items()}
+    if not items:
+        raise ValueError("importance needs at least one real token that the loss counts; the batches have none")
+    return {depth: _scaled(total / items, normalise) for depth, total in sums.items()}
+
+
+def _without_padding_rows(batch: Any) -> Any:
+    """The batch without texts that are all padding, None if no other is in it: no word of theirs is read."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    real = None if mask is None else mask.bool().any(1)
+    if real is None or real.all():
+        return batch
+    return {name: values[real] for name, values in batch.items()} if real.any() else None
 
 
 def _slopes(
@@ -114,6 +127,8 @@ def _slopes(
     finally:
         for handle in handles:
             handle.remove()
+    if not found.count:
+        return 0.0, {}
     if not found.mean.isfinite():
         raise ValueError(f"the loss is {found.mean.item()}: importance needs finite weights and inputs")
     gradients = torch.autograd.grad(found.mean * found.count, list(gates.values()))

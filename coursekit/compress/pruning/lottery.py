@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from coursekit.compress.checks import is_number
 from coursekit.compress.pruning.masked import MaskedLinear, Scope
 from coursekit.compress.pruning.schedule import set_sparsity
 
@@ -36,8 +37,8 @@ def lottery_ticket(
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    if not 0 < final < 1:
-        raise ValueError(f"final sparsity must lie between 0 and 1, got {final}")
+    if not (is_number(final) and 0 < final < 1):
+        raise ValueError(f"final sparsity must lie between 0 and 1, got {final!r}")
     set_sparsity(model, 0.0, scope=scope)  # raises where there are no masks, or masks that prune already
     modules = model.named_modules(remove_duplicate=False)
     masks = {f"{path}.mask" for path, module in modules if isinstance(module, MaskedLinear)}

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite
 from coursekit.compress.pruning.masks import global_magnitude_masks, magnitude_mask
 from coursekit.errors import unknown_name
 from coursekit.models import replace_module
@@ -150,7 +151,7 @@ def apply_masks(
             raise unknown_name("layer", path, modules.keys() - {""})
         if not is_linear(modules[path]):
             raise ValueError(f"{path} is a {type(modules[path]).__name__}; only plain linear layers are masked")
-        check_finite(path, modules[path].weight)
+        check_finite(modules[path].weight, f"{path}.weight")
         check_mask(path, modules[path], mask, regrow)
         other = first.setdefault(id(modules[path].weight), path)
         if not torch.equal(masks[other], mask):
@@ -186,12 +187,6 @@ def check_mask(path: str, layer: nn.Module, mask: Tensor, regrow: bool) -> None:
         )
     if isinstance(layer, MaskedLinear) and not regrow and (back := int((mask & ~layer.mask.to(mask.device)).sum())):
         raise ValueError(f"the new mask of {path} brings back {back} pruned weights; say regrow=True to allow it")
-
-
-def check_finite(path: str, weight: Tensor) -> None:
-    """Raise ValueError for NaN or infinite weights."""
-    if not weight.isfinite().all():
-        raise ValueError(f"{path} has NaN or infinite weights")
 
 
 def check_scope(scope: str) -> str:

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coursekit.compress.checks import check_finite, is_number
+from coursekit.measure.hygiene import require_counts
+
 
 def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
     """Keep the largest |weight|: exactly round(sparsity·size) entries of any shape are False, the first among equals.
@@ -35,10 +38,11 @@ def n_m_mask(weight: Tensor, n: int, m: int) -> Tensor:
 
     Scores such as Wanda's go the same way: `n_m_mask(weight.abs() * input_norm, 2, 4)`. Mishra et al. (2021,
     section 2) use 2:4. Wanda's released code names the number of *removed* weights first. Raises ValueError unless
-    1 ≤ n ≤ m and m divides the inputs.
+    n and m are integers, 1 ≤ n ≤ m, and m divides the inputs.
     """
     scores = _checked(weight).abs()
-    if not 1 <= n <= m:
+    require_counts(n=n, m=m)
+    if n > m:
         raise ValueError(f"n:m keeps n of every m weights, 1 ≤ n ≤ m; got {n}:{m}")
     if scores.shape[-1] % m:
         raise ValueError(f"{n}:{m} needs a number of inputs that is a multiple of {m}, got {scores.shape[-1]}")
@@ -91,16 +95,16 @@ def cubic_sparsity(step: float, *, start: float, end: float, initial: float, fin
     """
     if not start < end:
         raise ValueError(f"a schedule needs start < end, got start={start}, end={end}")
-    for sparsity in (initial, final):
-        count_zeros(sparsity, 1)
+    for name, sparsity in (("initial", initial), ("final", final)):
+        count_zeros(sparsity, 1, name)
     left = 1 - min(max((step - start) / (end - start), 0.0), 1.0)
     return final + (initial - final) * left**3
 
 
-def count_zeros(sparsity: float, size: int) -> int:
-    """round(sparsity·size), half to even. Raises ValueError for a sparsity outside [0, 1]."""
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity is the share of zeros and must lie in [0, 1], got {sparsity}")
+def count_zeros(sparsity: float, size: int, name: str = "sparsity") -> int:
+    """round(sparsity·size), half to even. Raises ValueError unless the sparsity is a number in [0, 1]."""
+    if not (is_number(sparsity) and 0 <= sparsity <= 1):
+        raise ValueError(f"{name} must be a number in [0, 1], the share that goes; got {sparsity!r}")
     return round(sparsity * size)
 
 
@@ -125,8 +129,7 @@ def _checked(weight: Tensor, name: str = "the weight") -> Tensor:
     weight = weight.detach()
     if weight.numel() == 0:
         raise ValueError(f"{name} is empty: shape {tuple(weight.shape)}")
-    if bad := int((~weight.isfinite()).sum()):
-        raise ValueError(f"{name} has {bad} NaN or infinite entries; shape {tuple(weight.shape)}")
+    check_finite(weight, name)
     return weight
 
 

@@ -5,15 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from coursekit.compress.pruning.masked import (
-    MaskedLinear,
-    Scope,
-    check_finite,
-    check_mask,
-    check_scope,
-    masked_layers,
-    users,
-)
+from coursekit.compress.checks import check_finite, is_number
+from coursekit.compress.pruning.masked import MaskedLinear, Scope, check_mask, check_scope, masked_layers, users
 from coursekit.compress.pruning.masks import cubic_sparsity, keep_largest, keep_largest_together
 
 OnStep = Callable[[int, nn.Module], None]
@@ -75,8 +68,8 @@ def by_threshold(threshold: float, *, rate: float = 1.0, floor: float = 0.005) -
     ValueError unless threshold and floor lie in [0, 1].
     """
     for name, value in (("threshold", threshold), ("floor", floor)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if not (is_number(value) and 0 <= value <= 1):
+            raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
 
     @torch.no_grad()
     def on_step(done: int, model: nn.Module) -> None:
@@ -98,7 +91,7 @@ def score_penalty(model: nn.Module, *, rate: float = 1.0) -> Tensor:
 
 
 def _ranking(path: str, layer: MaskedLinear, regrow: bool) -> Tensor:
-    check_finite(path, layer.weight)
+    check_finite(layer.weight, f"{path}.weight")
     if layer.scores is not None:
         return layer.scores
     magnitude = layer.weight.abs()

@@ -1,8 +1,8 @@
 """Heads, neurons and layers taken out of an encoder: what is left is a smaller dense model, faster everywhere.
 
 All change the encoder in place and return what they were given: an `Encoder`, or a model with a head around one. They
-check everything first, so after an error nothing has changed. Inside a `Seq2Seq`, whose config is another, only heads
-and neurons can go.
+check everything first, so after an error nothing has changed; NaN or infinite weights anywhere in the model are one.
+Inside a `Seq2Seq`, whose config is another, only heads and neurons can go.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite
 from coursekit.models import Encoder, MaskedLM, SequenceClassifier, SharingPlan, TransformerConfig
 
 Model = TypeVar("Model", Encoder, MaskedLM, SequenceClassifier)
@@ -80,6 +81,7 @@ def drop_layers(encoder: Model, keep: Iterable[int]) -> Model:
         raise ValueError(f"keep must be rising numbers of at least one layer, got {kept}")
     if config.inner_size is not None and not {0, 1, depths - 1} <= set(kept):
         raise ValueError(f"the width changes at layers 1 and {depths - 1}: keep 0, 1 and {depths - 1}; got {kept}")
+    check_finite(encoder)
     sharing = None if config.sharing is None else _select(config.sharing, kept)
     changed = config.replace(num_layers=len(kept), sharing=sharing)
     target.layers = nn.ModuleList(target.layers[number] for number in kept)
@@ -145,6 +147,7 @@ def _chosen(
         first, _, other = found.setdefault(id(block), (layer, block, numbers))
         if numbers != other:
             raise ValueError(f"layers {first} and {layer} share their {part} but name different {unit}s")
+    check_finite(model)
     return [(block, numbers) for _, block, numbers in found.values()]
 
 

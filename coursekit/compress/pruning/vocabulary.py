@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite
 from coursekit.compress.pruning.structured import Model, encoder_of, rows_of, set_config
 from coursekit.data import Tokenizer
 from coursekit.files import atomic_file
@@ -28,7 +29,8 @@ def prune_vocabulary(model: Model, tokenizer: Tokenizer, keep: Iterable[int]) ->
     A masked LM loses the same entries of its output bias; give the whole model, not its encoder. Returns the id map
     (V,): `id_map[old]` is the new id, −1 where the piece is gone. New ids follow the order of the old ones. Kept
     pieces mean what they meant: same outputs (Abdaoui et al. 2020, section 3). Raises ValueError for an id outside the
-    vocabulary, a tokenizer with more pieces than the model has rows, or a word table that is no plain embedding.
+    vocabulary, a tokenizer with more pieces than the model has rows, a word table that is no plain embedding, or
+    weights that are NaN or infinite.
     """
     encoder = encoder_of(model)
     config, word = encoder.config, encoder.embeddings.word
@@ -40,6 +42,7 @@ def prune_vocabulary(model: Model, tokenizer: Tokenizer, keep: Iterable[int]) ->
     for number in (kept[0], kept[-1]):
         if not 0 <= number < config.vocab_size:
             raise ValueError(f"id {number} is outside the vocabulary of {config.vocab_size}")
+    check_finite(model)
     id_map = torch.full((config.vocab_size,), -1)
     id_map[kept] = torch.arange(len(kept))
     word.weight = rows_of(word.weight, kept)

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from coursekit.measure.hygiene import require_counts
+
 
 @dataclass(frozen=True, eq=False)
 class QuantizedTensor:
@@ -166,8 +168,9 @@ def _ranges(x: Tensor, axis: int | None, group_size: int | None) -> tuple[Tensor
 
 def _groups(x: Tensor, axis: int | None, group_size: int) -> Tensor:
     """x as (…, groups, group_size)."""
+    require_counts(group_size=group_size)
     width = x.shape[-1] if x.dim() else 1
-    if not isinstance(group_size, int) or group_size < 1 or width % group_size:
+    if width % group_size:
         raise ValueError(f"group_size {group_size} does not divide the last axis of {width}")
     if axis is not None and axis % x.dim() == x.dim() - 1:
         raise ValueError(f"axis {axis} is the one that groups of {group_size} run along; give one of the two")

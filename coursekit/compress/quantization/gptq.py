@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from coursekit.compress.checks import check_positive
 from coursekit.compress.quantization.affine import QuantizedTensor, affine_parameters, code_range, quantize
+from coursekit.measure.hygiene import require_counts
 
 
 @torch.no_grad()
@@ -75,8 +77,8 @@ def gptq_from_hessian(
     start = quantize(weight, bits=bits, symmetric=symmetric, axis=0, group_size=group_size)  # checks, and scales
     if not hessian.isfinite().all():
         raise ValueError("the inputs are NaN or infinite")
-    if damping <= 0 or block_size < 1:
-        raise ValueError(f"damping must be positive and block_size at least 1, got {damping} and {block_size}")
+    check_positive("damping", damping)
+    require_counts(block_size=block_size)
     hessian = hessian.double()
     order = torch.arange(len(hessian), device=hessian.device)
     order = hessian.diagonal().argsort(descending=True) if act_order else order

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite, no_linear
 from coursekit.compress.quantization.embedding import QuantizedEmbedding
 from coursekit.compress.quantization.layers import QuantizedLinear
 from coursekit.compress.quantization.schemes import Scheme, as_scheme
@@ -43,18 +44,17 @@ def quantize_model(
     module. A layer shared by depths is quantized once and stays shared. `quantization_report` lists all.
 
     Raises ValueError for an unknown scheme, missing, empty or useless calibration, a group size that does not divide a
-    layer's width, NaN or infinite weights, and a model without a layer to quantize.
+    layer's width, NaN or infinite weights or biases, and a model without a layer to quantize.
     """
     scheme = as_scheme(scheme)
     chosen = quantizable(model, exclude)
     tables = _tables(model, exclude) if embeddings else {}
     if not chosen and not tables:
-        raise ValueError(f"{type(model).__name__} has no plain nn.Linear to quantize outside {tuple(exclude)}")
+        raise no_linear(model, "quantize", exclude)
     for path, module in {**chosen, **tables}.items():
-        if not module.weight.isfinite().all():
-            raise ValueError(f"{path} has NaN or infinite weights")
+        check_finite(module, path)
         size = scheme.groups(module.weight.shape[1])
-        if size is not None and (size < 1 or module.weight.shape[1] % size):
+        if size is not None and module.weight.shape[1] % size:
             raise ValueError(f"group size {size} does not divide the width {module.weight.shape[1]} of {path}")
     if smooth is not None and scheme.activations is None:
         raise ValueError("smoothing moves outliers out of activation codes; this scheme has none")

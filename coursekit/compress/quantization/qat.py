@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coursekit.compress.checks import check_finite, no_linear
 from coursekit.compress.quantization.affine import fake_quantize, straight_through
 from coursekit.compress.quantization.model import EXCLUDED, quantizable
 from coursekit.compress.quantization.schemes import Scheme, as_scheme
@@ -82,16 +83,17 @@ def prepare_qat(
     """A copy of the model whose linear layers are `FakeQuantLinear`: train it, then `convert_qat`.
 
     Shared layers stay shared. With calibration, static observers start from the range of its real tokens. Raises
-    ValueError for an unknown scheme, GPTQ (which rounds after training), a group size that does not fit, or a model
-    without a layer to quantize.
+    ValueError for an unknown scheme, GPTQ (which rounds after training), a group size that does not fit, weights that
+    are NaN or infinite, empty or useless calibration, or a model without a layer to quantize.
     """
     scheme = as_scheme(scheme)
     if scheme.gptq:
         raise ValueError("GPTQ rounds a trained model; QAT needs a scheme without it")
     chosen = quantizable(model, exclude)
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no plain nn.Linear to quantize outside {tuple(exclude)}")
-    for linear in chosen.values():
+        raise no_linear(model, "quantize", exclude)
+    for path, linear in chosen.items():
+        check_finite(linear, path)
         scheme.codes(linear.weight.detach())  # raises what training would
     seen = {} if calibration is None else input_statistics(model, calibration, chosen)
     model = copy.deepcopy(model)

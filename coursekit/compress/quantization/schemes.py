@@ -19,6 +19,7 @@ from coursekit.compress.quantization.layers import (
 )
 from coursekit.compress.quantization.ternary import ternarize
 from coursekit.errors import unknown_name
+from coursekit.measure.hygiene import require_counts
 
 LARGEST_GROUP = 64
 PACKED: dict[int, type[PackedLinear]] = {4: Int4Linear, 3: Int3Linear, 2: TernaryLinear}
@@ -48,6 +49,8 @@ class Scheme:
             raise ValueError(f"activations are quantized beside 8-bit weights alone, not {self.bits}-bit ones")
         if self.group_size is not None and self.bits not in (4, 3):
             raise ValueError(f"groups are for 4 and 3 bits; got group_size={self.group_size!r} with {self.bits} bits")
+        if self.group_size not in ("auto", None):
+            require_counts(group_size=self.group_size)
         if self.gptq and self.bits == 2:
             raise ValueError("GPTQ rounds to 8, 4 or 3 bits; ternary weights have their own rule")
 
