@@ -1,5 +1,6 @@
 """Commands of a learner: the course on this machine, its notebooks, its exercises."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -55,21 +56,43 @@ def run(
     units: Units = None,
     profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
     record: Annotated[bool, typer.Option("--record", help="Note the times in the notebooks, for time plans.")] = False,
+    widgets: Annotated[bool, typer.Option("--widgets", help="Turn every control, say how fast it answers.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run lessons and solutions without a browser."""
+    from coursekit.course.answers import noted_answers, slowest
     from coursekit.course.progress import separate_progress
     from coursekit.course.run import run
 
+    if widgets and record:
+        raise ValueError(
+            "expected --record or --widgets, got both: turning controls takes time that is not the lessons'"
+        )
+    answers = []
     with separate_progress(), notebook_bars() as bars:  # a solution's right answers are not the learner's
-        results = run(units or None, profile=profile, record=record, progress=bars)
+        with noted_answers() if widgets else nullcontext(answers) as answers:
+            results = run(units or None, profile=profile, record=record, progress=bars)
     if as_json:
-        print_json([asdict(result) for result in results])
+        print_json([asdict(each) for each in (slowest(answers) if widgets else results)])
     else:
         rows = [(r.unit, r.kind, f"{r.seconds:.0f} s", "ok" if r.ok else r.error) for r in results]
         table(("unit", "notebook", "time", "result"), rows, right=("time",))
+    if widgets and not as_json:
+        _print_answers(slowest(answers))
     if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _print_answers(answers: list) -> None:
+    from coursekit.course.answers import AT_ONCE
+
+    rows = [
+        (each.caption[:60], each.control, f"{1e3 * each.seconds:.0f} ms", "slow" if each.seconds > AT_ONCE else "")
+        for each in answers
+    ]
+    table(("figure", "control", "slowest", ""), rows, right=("slowest",))
+    late = sum(each.seconds > AT_ONCE for each in answers)
+    print(f"{len(answers) - late} of {len(answers)} controls answer within {1e3 * AT_ONCE:.0f} ms")
 
 
 def start(

@@ -87,7 +87,8 @@ def table_faults(notebook: NotebookNode) -> list[str]:
             faults.append(f"cell {cell.id!r} has a table with a column without header")
     for cell, source in [*_prose(notebook), *_pages(notebook)]:
         for table in re.findall(r"<table\b.*?</table>", source, re.DOTALL | re.IGNORECASE):
-            if not re.search(r"<th\b[^>]*>[^<]*\w", table):
+            heads = re.findall(r"<th\b[^>]*>(.*?)</th>", table, re.DOTALL | re.IGNORECASE)
+            if not any(re.search(r"\w", re.sub(r"<[^>]+>", "", head)) for head in heads):
                 faults.append(f"cell {cell.id!r} has an HTML table without headers")
     return faults
 

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from coursekit.course.units import course_root
 from coursekit.course.welcome import WELCOME, write_welcome
+from coursekit.files import cache_folder, write_json
+
+HIDDEN = {"disabledExtensions": {"@jupyter/nbgrader": True}}
+"""What `coursekit lab` does not show: nbgrader's menus and panels are a lecturer's, and come with the tests."""
 
 
 def lab(*, prepare: bool = False) -> int:
@@ -28,7 +32,9 @@ def lab(*, prepare: bool = False) -> int:
         print(f"no welcome page: {error}", file=sys.stderr)
     if prepare:
         return 0
-    return _serve(lab_command(root, display=has_display(os.environ), root_user=is_root()), root)
+    command = lab_command(root, display=has_display(os.environ), root_user=is_root())
+    paths = hide_panels(cache_folder() / "jupyter", os.environ.get("JUPYTER_CONFIG_PATH", ""))
+    return _serve(command, root, os.environ | {"JUPYTER_CONFIG_PATH": paths})
 
 
 def lab_command(root: Path, *, display: bool, root_user: bool) -> list[str]:
@@ -40,6 +46,15 @@ def lab_command(root: Path, *, display: bool, root_user: bool) -> list[str]:
     if not display:
         command.append("--no-browser")
     return command
+
+
+def hide_panels(folder: Path, before: str = "") -> str:
+    """Write a configuration for learners to `folder`; JUPYTER_CONFIG_PATH, until now `before`, with it in front.
+
+    Only a server that is started with it is concerned: elsewhere, `jupyter lab` shows what is installed.
+    """
+    write_json(folder / "labconfig" / "page_config.json", HIDDEN)
+    return os.pathsep.join(filter(None, (str(folder), before)))
 
 
 def is_root() -> bool:
@@ -62,9 +77,9 @@ def has_display(environment: Mapping[str, str], platform: str = sys.platform, ma
     return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
 
 
-def _serve(command: list[str], root: Path) -> int:
+def _serve(command: list[str], root: Path, environment: Mapping[str, str]) -> int:
     """Run the server until it ends; Ctrl-C is its to answer."""
-    process = subprocess.Popen(command, cwd=root)
+    process = subprocess.Popen(command, cwd=root, env=environment)
     while True:
         try:
             return process.wait()

@@ -1,5 +1,6 @@
 """Pieces of HTML for what a notebook shows: JupyterLab keeps all of it where the notebook is not trusted."""
 
+import base64
 import html
 import os
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,18 @@ def towards(path: Path, here: Path | None = None) -> str:
 
 def link(target: str, words: str) -> str:
     """A link to a file beside the notebook, or to an address."""
-    return f'<a href="{html.escape(target)}">{text(words)}</a>'
+    return link_around(target, text(words))
+
+
+def link_around(target: str, inside: str) -> str:
+    """A link of HTML, such as a picture with its name."""
+    return f'<a href="{html.escape(target)}">{inside}</a>'
+
+
+def picture(png: bytes, alt: str, width: int) -> str:
+    """A PNG as part of the page, `width` CSS pixels wide."""
+    data = base64.b64encode(png).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" width="{width}">'
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:

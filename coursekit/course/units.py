@@ -39,6 +39,10 @@ class Unit:
         """Whether the checkout at `root` has the sources of this unit's lesson and solution."""
         return all(self.source(kind, root).is_file() for kind in ("lesson", "solution"))
 
+    def open_in(self, root: Path) -> bool:
+        """Whether the unit is ready and its lesson has been built: a draft is not open."""
+        return self.ready_in(root) and self.notebook("lesson", root).is_file()
+
     def notebook(self, kind: str, root: Path) -> Path:
         """Path of the built notebook; `kind` is a key of FOLDERS."""
         return root / FOLDERS[kind] / f"{self.stem}.ipynb"

@@ -12,15 +12,20 @@ from coursekit.course.units import FAMILIES, UNITS, Unit, course_root, find_unit
 from coursekit.files import atomic_file
 
 WELCOME = "welcome.ipynb"
-ALT = (
-    "Five drawings. One matrix with arrows to three layers; a square matrix, and a column times a row instead; a "
-    "matrix with single cells missing, or with whole rows missing; a matrix in many shades and the same in three; a "
-    "stack of six layers with an arrow to a stack of two."
-)
-CAPTION = "Five ways to make a model smaller, each with its units below."
+ALTS = {
+    "weight sharing": "one matrix with arrows to three layers",
+    "low-rank factorization": "a square matrix, and a column times a row instead",
+    "pruning": "a matrix with single cells missing, or with whole rows missing",
+    "quantization": "a matrix in many shades, and the same in three",
+    "knowledge distillation": "a stack of six layers with an arrow to a stack of two",
+}
+"""What is drawn for each family."""
+PICTURE_WIDTH = 150
+HEAD = 'style="text-align: left; vertical-align: top; width: 20%"'
 INTRO = """# Small transformers
 
-Eleven units on making NLP transformers small. Click a unit to open its lesson.
+Eleven units on making NLP transformers small. Click a picture or a unit to open its lesson, or press Tab to go
+from link to link and Enter to follow one.
 
 This page is as of {:%Y-%m-%d %H:%M}. To bring it up to date, click the next cell and press Shift+Enter. `coursekit lab`
 makes it anew: keep your own notes elsewhere."""
@@ -30,7 +35,7 @@ START = 'start("00")  # copies the exercise of a unit to my-work/, where it is y
 
 @dataclass(frozen=True, repr=False)
 class Welcome:
-    """The page: `html` below a drawing of the five families; `verdict` is doctor's, in one line."""
+    """The page as HTML; `verdict` is doctor's, in one line."""
 
     html: str
     verdict: str
@@ -38,15 +43,8 @@ class Welcome:
     def __repr__(self) -> str:
         return f"{self.verdict} The map and your progress are shown in JupyterLab; `coursekit progress` prints them."
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import HTML, display
-
-        from coursekit.viz.measuring import families
-        from coursekit.viz.style import show, use_style
-
-        use_style()
-        show(families(), alt=ALT, caption=CAPTION)
-        display(HTML(self.html))
+    def _repr_html_(self) -> str:
+        return self.html
 
 
 def welcome(*, root: Path | None = None, here: Path | None = None) -> Welcome:
@@ -54,7 +52,7 @@ def welcome(*, root: Path | None = None, here: Path | None = None) -> Welcome:
     root = root or course_root()
     here = here or Path.cwd()
     every = progress()
-    open_units = (unit for unit in every.units if is_open(find_unit(unit.unit), root))
+    open_units = (unit for unit in every.units if find_unit(unit.unit).open_in(root))
     done = Progress(tuple(open_units), every.tasks)
     findings = list(examine(training=False))
     parts = {
@@ -68,36 +66,48 @@ def welcome(*, root: Path | None = None, here: Path | None = None) -> Welcome:
 
 
 def course_map(root: Path, here: Path, done: Progress) -> str:
-    """Where to begin, the units of each family side by side, and what is beside and after them."""
+    """Where to begin, the units of each family under its picture, and what is beside and after them."""
     others = [unit for unit in UNITS if not any(unit.number in numbers for numbers in FAMILIES.values())]
     first, *later = others
 
-    def place(unit: Unit) -> str:
-        return f"<p>{unit_entry(unit, root, here, done)}</p>"
+    def entries(units: list[Unit]) -> str:
+        return "".join(unit_entry(unit, root, here, done) for unit in units)
 
-    columns = [[place(find_unit(number)) for number in numbers] for numbers in FAMILIES.values()]
-    cells = "".join(f"<td {page.LEFT}>{''.join(column)}</td>" for column in columns)
-    heads = "".join(f'<th style="text-align: left; width: 20%">{page.text(family)}</th>' for family in FAMILIES)
+    members = {family: [find_unit(number) for number in numbers] for family, numbers in FAMILIES.items()}
+    cells = "".join(f"<td {page.LEFT}>{entries(units)}</td>" for units in members.values())
+    heads = "".join(f"<th {HEAD}>{family_entry(*each, root, here)}</th>" for each in members.items())
     families = f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
-    before = f"<p><b>Begin here:</b> {unit_entry(first, root, here, done)}</p>"
-    return before + families + "<p><b>Beside and after the families:</b></p>" + "".join(place(unit) for unit in later)
+    before = f"<p><b>Begin here:</b></p>{entries([first])}<p><b>Five ways to make a model smaller:</b></p>"
+    return f"{before}{families}<p><b>Beside and after the families:</b></p>{entries(later)}"
+
+
+def family_entry(family: str, units: list[Unit], root: Path, here: Path) -> str:
+    """A family's picture and name, a link to the first of its lessons that is open."""
+    from coursekit.viz.measuring import family as drawing
+    from coursekit.viz.style import to_png
+
+    picture = page.picture(to_png(drawing(family)), f"{family}: {ALTS[family]}", PICTURE_WIDTH)
+    shown = f"{picture}<br>{page.text(family)}"
+    for unit in units:
+        if unit.open_in(root):
+            return page.link_around(page.towards(unit.notebook("lesson", root), here), shown)
+    return f"{shown}<br><i>in the making</i>"
 
 
 def unit_entry(unit: Unit, root: Path, here: Path, done: Progress) -> str:
-    """A unit's name, a link to its lesson if it is ready, its minutes, what is done, and its exercise."""
+    """A unit's name, a link to its lesson, its minutes, what is done, and its exercise.
+
+    One that is not open yet is marked so, and unfolds what it will be about.
+    """
     name = f"{unit.number} · {unit.title}"
-    if not is_open(unit, root):
-        return f"{page.text(name)}<br><i>in the making</i>"
+    if not unit.open_in(root):
+        needs = f" Needs {', '.join(unit.prerequisites)}." if unit.prerequisites else ""
+        return page.fold(f"{name} (in the making)", page.text(f"{unit.summary} {unit.minutes} minutes.{needs}"))
     lesson = page.link(page.towards(unit.notebook("lesson", root), here), name)
     mine = root / "my-work" / unit.notebook("exercise", root).name
     exercise = page.link(page.towards(mine, here), "my exercise") if mine.is_file() else "exercise not started"
     state = "".join(f"<br>{page.bar(each.right, each.total)}" for each in done.units if each.unit == unit.number)
-    return f"{lesson}<br>{unit.minutes} minutes, {exercise}{state}"
-
-
-def is_open(unit: Unit, root: Path) -> bool:
-    """Whether the unit is ready and its lesson has been built."""
-    return unit.ready_in(root) and unit.notebook("lesson", root).is_file()
+    return f"<p>{lesson}<br>{unit.minutes} minutes, {exercise}{state}</p>"
 
 
 def routes(root: Path, here: Path) -> str:
@@ -105,18 +115,18 @@ def routes(root: Path, here: Path) -> str:
     from coursekit.course.teaching.lessons import lesson_facts  # with what reads notebooks: a second, only needed here
     from coursekit.course.teaching.plans import ROUTES, time_plan
 
-    ready = {unit.number: unit for unit in UNITS if is_open(unit, root)}
+    ready = {unit.number: unit for unit in UNITS if unit.open_in(root)}
     lessons = {number: lesson_facts(unit, root).minutes for number, unit in ready.items()}
     tasks = {number: unit_tasks(number) for number in ready}
     rows = []
     for route in ROUTES:
         steps = []
         for slot in time_plan(route, lessons, tasks):
-            if slot.unit and slot.what.startswith("exercises"):
-                steps.append(f"{page.text(slot.what)}, {slot.minutes} minutes")
-            elif slot.unit:
+            if slot.is_lesson:
                 lesson = page.towards(ready[slot.unit].notebook("lesson", root), here)
                 steps.append(f"{page.link(lesson, f'lesson {slot.unit}')}, {slot.minutes} minutes")
+            elif slot.unit:
+                steps.append(f"{page.text(slot.what)}, {slot.minutes} minutes")
         missing = [number for number in route.units if number not in ready]
         steps += [f"<i>in the making: {', '.join(missing)}</i>"] if missing else []
         rows.append((page.text(route.title), "<br>".join(steps)))
@@ -154,16 +164,11 @@ def write_welcome(root: Path | None = None) -> Path:
     import nbformat
 
     from coursekit.course.sources import METADATA
-    from coursekit.viz.measuring import families
-    from coursekit.viz.style import captioned, use_style
 
     root = root or course_root()
     now = welcome(root=root, here=root)
-    use_style()
-    picture, words = captioned(families(), alt=ALT, caption=CAPTION)
-    shown = [picture._repr_mimebundle_(), ({"text/markdown": words.data}, {})]
-    shown.append(({"text/html": now.html, "text/plain": repr(now)}, {}))
-    outputs = [nbformat.v4.new_output("display_data", data, metadata=metadata) for data, metadata in shown]
+    outputs = [nbformat.v4.new_output("execute_result", {"text/html": now.html, "text/plain": repr(now)})]
+    outputs[0].execution_count = 1
     cells = [
         nbformat.v4.new_markdown_cell(INTRO.format(datetime.now()), id="welcome"),
         nbformat.v4.new_code_cell(CODE, id="page", execution_count=1, outputs=outputs),

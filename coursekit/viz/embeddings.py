@@ -85,7 +85,8 @@ def factorised_table(vocabulary: int = 100, hidden: int = 10, width: int = 5) ->
 
 def _draw_factors(axis: Axes, vocabulary: int, hidden: int, width: int) -> None:
     """The table and its two factors, the same area for each number: columns are equally wide, rows equally high."""
-    gap = 0.35 * hidden
+    gap = max(0.35 * hidden, 0.14 * (2 * hidden + width))  # room for a sign, and for labels wider than their columns
+    tall = max(vocabulary, width)
     left = (0, hidden + gap, hidden + width + 2 * gap)
     for x, columns, rows, colour in zip(
         left,
@@ -94,12 +95,12 @@ def _draw_factors(axis: Axes, vocabulary: int, hidden: int, width: int) -> None:
         PALETTE[0:1] + PALETTE[2:3] + PALETTE[1:2],
         strict=True,
     ):
-        axis.add_patch(Rectangle((x, vocabulary - rows), columns, rows, color=colour))
+        axis.add_patch(Rectangle((x, tall - rows), columns, rows, color=colour))
         label = f"{rows:,}×{columns}"
-        axis.text(x + columns / 2, 0.97 * vocabulary - rows, label, ha="center", va="top")
+        axis.text(x + columns / 2, 0.97 * tall - rows, label, ha="center", va="top")
     for x, sign in ((left[1] - gap / 2, "≈"), (left[2] - gap / 2, "·")):
-        axis.text(x, 0.9 * vocabulary, sign, ha="center", va="center", size=18)
-    axis.set(xlim=(0, left[2] + hidden), ylim=(-0.1 * vocabulary, vocabulary))
+        axis.text(x, 0.9 * tall, sign, ha="center", va="center", size=18)
+    axis.set(xlim=(0, left[2] + hidden), ylim=(-0.1 * tall, tall))
     axis.set_axis_off()
 
 

@@ -32,22 +32,12 @@ class Card:
 # ---- the five families ----
 
 
-def families() -> Figure:
-    """One small drawing for each of the five families of compression."""
-    figure, axes = plt.subplots(1, 5, figsize=(10, 2.6))
-    matrix = np.random.default_rng(3).normal(size=(6, 6))
-    drawings = {
-        "Weight sharing": _sharing,
-        "Low-rank": _low_rank,
-        "Pruning": _pruning,
-        "Quantization": _quantization,
-        "Distillation": _distillation,
-    }
-    for axis, (title, draw) in zip(axes, drawings.items(), strict=True):
-        axis.set(xlim=(0, 10), ylim=(0, 10), aspect="equal")
-        axis.axis("off")
-        axis.set_title(title, loc="center", fontsize=11)
-        draw(axis, matrix)
+def family(name: str) -> Figure:
+    """A small drawing of one of the five families of compression; `name` is a key of DRAWINGS."""
+    figure, axis = plt.subplots(figsize=(1.75, 1.65), layout="constrained")
+    axis.set(xlim=(0, 10), ylim=(0, 10), aspect="equal")
+    axis.axis("off")
+    DRAWINGS[name](axis, np.random.default_rng(3).normal(size=(6, 6)))
     return figure
 
 
@@ -111,6 +101,15 @@ def _distillation(axis: Axes, matrix: np.ndarray) -> None:
     _arrow(axis, (4.2, 5), (6.4, 5))
     axis.text(2.1, 0.4, "teacher", ha="center", fontsize=8)
     axis.text(8.1, 2.6, "student", ha="center", fontsize=8)
+
+
+DRAWINGS = {
+    "weight sharing": _sharing,
+    "low-rank factorization": _low_rank,
+    "pruning": _pruning,
+    "quantization": _quantization,
+    "knowledge distillation": _distillation,
+}
 
 
 # ---- timings ----

@@ -31,24 +31,38 @@ def accuracy_curves(series: Mapping[str, Sequence[Point]], original: float, majo
 
 
 def study_curves(study: Mapping[str, Any], methods: Mapping[str, Sequence[str]]) -> Figure:
-    """Every method of the study: right after pruning (validation), and after the same short training (test).
+    """Every method of the study: accuracy against what is gone, before (validation) and after (test) the training.
 
-    methods: label → arms in order of sparsity. Marks are means over seeds, bars from the lowest to the highest seed.
+    Below, the latter against what the model then costs: MB as stored, MB with each matrix in its smallest form, GFLOP.
+
+    methods: label → arms in order of sparsity. Marks are means over seeds, bars from the lowest to the highest seed;
+    each panel's dashed line is the arm `dense-0`, by the same number as the rest of the panel.
     """
-    figure, (before, after) = plt.subplots(1, 2, figsize=(10, 5.2), sharey=True)
-    for axis, number, split in ((before, "one_shot", "validation"), (after, "test", "test")):
+    figure = plt.figure(figsize=(10, 9.2))
+    places = figure.add_gridspec(2, 6)
+    for title, (row, columns, number, split, cost, unit, words) in _PANELS.items():
+        axis = figure.add_subplot(places[row, columns], sharey=figure.axes[0] if figure.axes else None)
         series = {}
         for label, arms in methods.items():
             found = [study["arms"][arm] for arm in arms if number in study["arms"][arm]]
             if found:
-                values = [(arm["sparsity"]["mean"], *_range(arm[number])) for arm in found]
-                series[label] = [Point(*value) for value in values]
-        _curves(axis, series, study["arms"]["dense-0"][number]["mean"], study["baselines"]["majority"][split], methods)
-        axis.set(xlabel="gone from the encoder's matrices, %")
-    before.set(title="Pruned, nothing trained", ylabel="accuracy, %")
-    after.set(title="After the same short training")
-    figure.legend(*_all_labels(before, after), loc="outside lower center", ncols=4, fontsize=9.5)
+                series[label] = [Point(arm[cost]["mean"] / unit, *_range(arm[number])) for arm in found]
+        levels = study["arms"]["dense-0"][number]["mean"], study["baselines"]["majority"][split]
+        _curves(axis, series, *levels, methods, per_cent=cost == "sparsity")
+        axis.set(title=title, xlabel=words, ylabel="" if columns.start else "accuracy, %")
+        axis.tick_params(labelleft=not columns.start)
+    figure.legend(*_all_labels(*figure.axes), loc="outside lower center", ncols=4, fontsize=9.5)
     return figure
+
+
+_PANELS = {
+    "Pruned, nothing trained": (0, slice(0, 3), "one_shot", "validation", "sparsity", 1, "gone from the matrices, %"),
+    "After the same short training": (0, slice(3, 6), "test", "test", "sparsity", 1, "gone from the matrices, %"),
+    "Trained: bytes as stored": (1, slice(0, 2), "test", "test", "bytes", 1e6, "MB"),
+    "Bytes, sparse form": (1, slice(2, 4), "test", "test", "sparse_bytes", 1e6, "MB, each matrix in its smallest form"),
+    "Operations": (1, slice(4, 6), "test", "test", "flops", 1e9, "GFLOP for 26 tokens"),
+}
+"""Title → row and columns in the grid, the accuracy drawn and its split, the cost it stands over and its unit."""
 
 
 def _range(number: Mapping[str, float]) -> tuple[float, float, float]:
@@ -61,24 +75,25 @@ def _curves(
     original: float,
     majority: float,
     all_names: Sequence[str] | Mapping[str, Any] | None = None,
+    per_cent: bool = True,
 ) -> None:
-    """Curves with ranges; a name looks the same in every panel."""
+    """Curves with ranges; a name looks the same in every panel. Not `per_cent`: a point's first number is a cost."""
     places = {name: place for place, name in enumerate(all_names or series)}
     for name, points in series.items():
         place = places[name]
-        share, value, low, high = (
-            [100 * getattr(point, field) for point in points] for field in ("sparsity", "value", "low", "high")
-        )
+        across = [(100 if per_cent else 1) * point.sparsity for point in points]
+        value, low, high = ([100 * getattr(point, field) for point in points] for field in ("value", "low", "high"))
         below, above = ([abs(a - b) for a, b in zip(value, ends, strict=True)] for ends in (low, high))
         look = {
             "color": PALETTE[place % 7],
             "marker": MARKERS[(place + place // 7) % 7],
             "ls": LINES[(place + 2 * (place // 7)) % 7] if len(points) > 1 else "",
         }
-        axis.errorbar(share, value, (below, above), capsize=3, lw=1.6, markevery=1, label=name, **look)
+        axis.errorbar(across, value, (below, above), capsize=3, lw=1.6, markevery=1, label=name, **look)
     axis.axhline(100 * original, color=GREY, ls="--", marker="", lw=1.2, label="nothing pruned")
     axis.axhline(100 * majority, color=GREY, ls=":", marker="", lw=1.4, label="always the larger class")
-    axis.set_xlim(0, 100)
+    if per_cent:
+        axis.set_xlim(0, 100)
 
 
 def _all_labels(*axes: Axes) -> tuple[list[Any], list[str]]:

@@ -2,8 +2,12 @@
 
 import base64
 import html
-from collections.abc import Callable
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets
 from IPython import get_ipython
@@ -16,6 +20,8 @@ from coursekit.viz.style import show, to_png
 LIVE_DPI = 80
 REMEMBERED = 128
 """So many drawings are kept: going back to a value draws nothing."""
+NOTES = "COURSEKIT_WIDGETS"
+"""Environment variable with the file to which `explore` notes how fast each control answers; without it, nothing."""
 
 
 def explore(
@@ -43,7 +49,10 @@ def explore(
             raise unknown_name("control", name, widgets)
     values = {name: widget.value for name, widget in widgets.items()} | (static or {})
     if hasattr(get_ipython(), "kernel"):
-        display(_live(figure_function, widgets))
+        live = _live(figure_function, widgets)
+        if file := os.environ.get(NOTES):
+            _note_answers(widgets, caption, Path(file))
+        display(live)
     show(figure_function(**values), alt=alt, caption=f"{caption} (Drawn for {_named(values)}.)")
 
 
@@ -89,3 +98,28 @@ def _live(figure_function: Callable[..., Figure], widgets: dict[str, ipywidgets.
         widget.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([*widgets.values(), picture])
+
+
+def _note_answers(widgets: dict[str, ipywidgets.Widget], caption: str, file: Path) -> None:
+    """Turn every control to its ends and back; note how long each turn to a new value took, a line of JSON each."""
+    for name, widget in widgets.items():
+        at_first = widget.value
+        for end in _ends(widget):
+            start = time.perf_counter()
+            setattr(widget, *end)
+            seconds = time.perf_counter() - start
+            if widget.value != at_first:
+                note = {"caption": caption, "control": name, "value": str(widget.value), "seconds": seconds}
+                with file.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(note, ensure_ascii=False) + "\n")
+            widget.value = at_first
+
+
+def _ends(widget: ipywidgets.Widget) -> Iterator[tuple[str, object]]:
+    """What to set to bring a control to its first and last value: a trait's name and its value."""
+    if hasattr(widget, "options"):
+        yield from (("index", index) for index in sorted({0, len(widget.options) - 1}))
+    elif hasattr(widget, "min"):
+        yield from (("value", value) for value in (widget.min, widget.max))
+    elif isinstance(widget.value, bool):
+        yield "value", not widget.value

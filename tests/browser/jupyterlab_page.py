@@ -116,10 +116,19 @@ class Page:
 
     def follow(self, within: WebElement, words: str) -> None:
         """Click the link that begins with these words."""
+        self.link(within, words).click()
+
+    def link(self, within: WebElement, words: str) -> WebElement:
+        """The link that begins with these words, in view."""
         links = within.find_elements(By.TAG_NAME, "a")
-        link = next(link for link in links if link.text.startswith(words))
+        link = next(link for link in links if link.text.strip().startswith(words))
         self._script("arguments[0].scrollIntoView({block: 'center'})", link)
-        link.click()
+        return link
+
+    def press_enter(self, link: WebElement) -> None:
+        """Give a link the focus, as Tab does, and press Enter."""
+        self._script("arguments[0].focus()", link)
+        ActionChains(self.browser).send_keys(Keys.ENTER).perform()
 
     def knobs(self, cell: WebElement) -> list[WebElement]:
         """The handles of the sliders under a cell."""

@@ -16,7 +16,7 @@ def book(tmp_path_factory) -> Path:
     """The book of the units that are built."""
     root = tmp_path_factory.mktemp("course")
     for unit in UNITS:
-        if unit.ready and unit.notebook("lesson", course_root()).is_file():
+        if unit.open_in(course_root()):
             for kind in FOLDERS:
                 for path in (unit.source(kind, course_root()), unit.notebook(kind, course_root())):
                     copy = root / path.relative_to(course_root())

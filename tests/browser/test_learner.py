@@ -3,7 +3,7 @@
 The tests are steps of one visit, in this order.
 """
 
-from coursekit.course.units import UNITS
+from coursekit.course.units import FAMILIES, UNITS
 
 MEAN = """def median_and_iqr(times):
     first, third = np.quantile(times, [0.25, 0.75]).tolist()
@@ -24,11 +24,32 @@ def test_the_welcome_page_is_there_before_anything_is_run(page, course):
     links = {link.text for link in cell.find_elements("tag name", "a")}
     for unit in UNITS:
         name = f"{unit.number} · {unit.title}"
-        is_open = unit.ready_in(course) and unit.notebook("lesson", course).is_file()
-        assert (name in links, f"{name}\nin the making" in shown) == (is_open, not is_open)
+        is_open = unit.open_in(course)
+        assert (name in links, f"{name} (in the making)" in shown) == (is_open, not is_open)
     assert "00 · Measuring honestly" in links
     page.run(cell)  # and it says the same when it is run
     assert "The route for your time" in page.says(cell) and "Traceback" not in page.says(cell)
+
+
+def test_a_familys_picture_leads_to_its_lesson_with_the_keyboard_too(page):
+    page.tab("welcome.ipynb")
+    cell = page.cell("welcome()")
+    pictures = cell.find_elements("css selector", "th img")
+    assert len(pictures) == len(FAMILIES) and all(int(each.get_attribute("naturalWidth")) > 100 for each in pictures)
+    for press in ("click", "Enter"):
+        page.tab("welcome.ipynb")
+        link = page.link(page.cell("welcome()"), "low-rank factorization")
+        assert link.get_attribute("tabindex") in (None, "0")  # Tab comes by
+        if press == "click":
+            link.find_element("tag name", "img").click()
+        else:
+            page.press_enter(link)
+        page.front("01_parameters.ipynb")
+
+
+def test_nbgraders_panels_are_not_shown(page):
+    menus = [item.text for item in page.browser.find_elements("css selector", ".lm-MenuBar-itemLabel")]
+    assert "Kernel" in menus and not any("nbgrader" in menu.lower() for menu in menus)
 
 
 def test_a_lesson_runs_and_its_slider_answers_the_keyboard(page):

@@ -224,6 +224,23 @@ def test_run_fails_if_a_notebook_does(monkeypatch):
     assert read_progress() == {}  # solutions are not the learner's
 
 
+def test_run_says_how_fast_widgets_answer(monkeypatch):
+    def run(units, *, profile, record, progress):
+        notes = [("width", "1", 0.05), ("width", "40", 0.07), ("bits", "2", 0.3)]
+        lines = [dict(zip(("control", "value", "seconds"), note, strict=True), caption="A table.") for note in notes]
+        Path(os.environ["COURSEKIT_WIDGETS"]).write_text("\n".join(map(json.dumps, lines)))
+        return [UnitResult("01", "lesson", 12.3, True)]
+
+    replace(monkeypatch, "run", run=run)
+    result = call("run", "01", "--widgets")
+    assert result.exit_code == 0 and "COURSEKIT_WIDGETS" not in os.environ
+    said = [line.split() for line in result.stdout.splitlines()]
+    assert ["A", "table.", "width", "70", "ms"] in said and ["A", "table.", "bits", "300", "ms", "slow"] in said
+    assert result.stdout.endswith("1 of 2 controls answer within 200 ms\n")
+    assert [each["seconds"] for each in json.loads(call("run", "01", "--widgets", "--json").stdout)] == [0.07, 0.3]
+    assert "expected --record or --widgets, got both" in only_error(call("run", "01", "--widgets", "--record"))
+
+
 def test_start(monkeypatch):
     path = Path("my-work/00_measuring.ipynb")
     replace(monkeypatch, "run", start=lambda unit, *, fresh: Started(path, kept=not fresh, backup=None))

@@ -13,7 +13,7 @@ from coursekit.course.book.text import PageText, mathml
 from coursekit.course.sources import read_source
 from coursekit.course.units import FOLDERS, UNITS, course_root
 
-BUILT = [unit for unit in UNITS if unit.ready and unit.notebook("lesson", course_root()).is_file()]
+BUILT = [unit for unit in UNITS if unit.open_in(course_root())]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Doctor's findings on machines that lack something, and the command that opens JupyterLab."""
 
+import os
 import signal
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from coursekit.course import doctor as module
 from coursekit.course.doctor import Finding, examine
-from coursekit.course.lab import WELCOME, has_display, lab_command
+from coursekit.course.lab import WELCOME, has_display, hide_panels, lab_command
 
 
 def found(look, *args) -> Finding:
@@ -173,6 +175,23 @@ def test_where_a_browser_is_seen(environment, platform, mark, seen, tmp_path):
     assert has_display(environment, platform, str(tmp_path)) is seen
 
 
+def test_a_learner_does_not_see_the_lecturers_panels(tmp_path, monkeypatch):
+    """What JupyterLab's own server makes of the configuration; without it nothing is hidden."""
+    labels = "from jupyterlab_server.config import get_page_config; print(get_page_config([])['disabledExtensions'])"
+
+    def disabled(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", labels], env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    paths = hide_panels(tmp_path / "jupyter", before=str(tmp_path / "mine"))
+    assert paths == f"{tmp_path / 'jupyter'}{os.pathsep}{tmp_path / 'mine'}"
+    assert hide_panels(tmp_path / "jupyter") == str(tmp_path / "jupyter")
+    assert "'@jupyter/nbgrader'" in disabled(JUPYTER_CONFIG_PATH=paths)
+    assert "nbgrader" not in disabled(JUPYTER_CONFIG_PATH=str(tmp_path / "mine"))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_is_left_to_the_server(tmp_path):
     """The first Ctrl-C reaches the waiting parent too; it goes on waiting and returns the server's own status."""
@@ -188,6 +207,6 @@ def test_ctrl_c_is_left_to_the_server(tmp_path):
         "sys.exit(7)\n"
     )
     before = signal.getsignal(signal.SIGINT)
-    assert _serve([sys.executable, "-c", script], tmp_path) == 7
+    assert _serve([sys.executable, "-c", script], tmp_path, os.environ) == 7
     assert Path(tmp_path, "served").exists()
     assert signal.getsignal(signal.SIGINT) is before

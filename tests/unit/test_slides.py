@@ -9,7 +9,7 @@ from nbconvert import SlidesExporter
 from coursekit.course.slides import slide_type
 from coursekit.course.units import UNITS, course_root
 
-BUILT = [unit for unit in UNITS if unit.ready and unit.notebook("lesson", course_root()).is_file()]
+BUILT = [unit for unit in UNITS if unit.open_in(course_root())]
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,23 @@
 """The lecturer's handbook says what tasks and lessons say."""
 
 import importlib
+import os
 import sys
 
+import nbformat
 import pytest
 
+from coursekit.course.outputs import note_time
 from coursekit.course.tasks import Task, task_units, unit_tasks
 from coursekit.course.teaching import ROUTES, SYLLABI, time_plan, write_handbook
-from coursekit.course.teaching.lessons import lesson_facts
+from coursekit.course.teaching.handbook import measured
+from coursekit.course.teaching.lessons import LessonFacts, lesson_facts
 from coursekit.course.teaching.mistakes import named_mistakes
 from coursekit.course.teaching.plans import choose_tasks
 from coursekit.course.units import UNITS, course_root
 
 READY = [unit for unit in UNITS if unit.ready]
+OPEN = [unit for unit in UNITS if unit.open_in(course_root())]
 IDS = [unit.number for unit in READY]
 TASKS = [task for number in task_units() for task in unit_tasks(number)]
 
@@ -56,13 +61,13 @@ def test_tasks_are_chosen_by_importance_as_far_as_they_fit():
 
 @pytest.mark.parametrize("route", ROUTES, ids=[route.title for route in ROUTES])
 def test_a_route_fits_into_its_time(route):
-    lessons = {unit.number: lesson_facts(unit, course_root()).minutes for unit in READY}
+    lessons = {unit.number: lesson_facts(unit, course_root()).minutes for unit in OPEN}
     slots = time_plan(route, lessons, {unit: unit_tasks(unit) for unit in lessons})
     assert slots[0].start == 0 and slots[0].unit == "00"
     for one, after in zip(slots, slots[1:], strict=False):
         assert after.start == one.start + one.minutes
     assert slots[-1].start + slots[-1].minutes <= route.minutes
-    assert [slot.unit for slot in slots if slot.what.startswith("the lesson")] == [u for u in route.units if u in IDS]
+    assert [slot.unit for slot in slots if slot.is_lesson] == [u for u in route.units if u in lessons]
 
 
 @pytest.mark.parametrize("weeks", SYLLABI)
@@ -86,17 +91,58 @@ def test_a_lesson_says_its_objective_minutes_and_questions(unit):
 
 def test_the_handbook_holds_all_of_it(tmp_path):
     pages = {path.name: path.read_text(encoding="utf-8") for path in write_handbook(tmp_path / "handbook")}
-    assert set(pages) == {"points.md", "syllabus.md", "time-plan.md", *(f"notes-{number}.md" for number in IDS)}
-    for unit in READY:
+    assert set(pages) == {"points.md", "syllabus.md", "time-plan.md", *(f"notes-{unit.number}.md" for unit in OPEN)}
+    for unit in OPEN:
         notes, tasks = pages[f"notes-{unit.number}.md"], unit_tasks(unit.number)
         assert lesson_facts(unit, course_root()).objective in notes
         assert all(question.text in notes for question in lesson_facts(unit, course_root()).questions)
         assert all(f"- {message}\n" in notes for each in tasks for message in named_mistakes(each))
         assert all(f"| {each.id} | {each.title} | {each.points} |" in pages["points.md"] for each in tasks)
         assert f"| {unit.number} · {unit.title} | " in pages["time-plan.md"]
-    total = sum(each.points for number in IDS for each in unit_tasks(number))
+    total = sum(each.points for unit in OPEN for each in unit_tasks(unit.number))
     assert f"{total} points in all" in pages["points.md"]
     assert all(f"## {weeks} weeks" in pages["syllabus.md"] for weeks in SYLLABI)
+
+
+@pytest.fixture
+def half_built(tmp_path):
+    """A course with the sources of units 00 to 02, of which 00 was run and noted, 01 built only, 02 is a draft."""
+    for unit in UNITS[:3]:
+        for kind in ("lesson", "solution"):
+            source = unit.source(kind, tmp_path)
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(unit.source(kind, course_root()).read_bytes())
+    for unit in UNITS[:2]:
+        notebook = nbformat.v4.new_notebook()
+        if unit.number == "00":
+            note_time(notebook, 125.4)
+        nbformat.write(notebook, unit.notebook("lesson", tmp_path))
+    return tmp_path
+
+
+def test_the_handbook_has_only_units_that_are_built(half_built, tmp_path):
+    pages = {path.name: path.read_text(encoding="utf-8") for path in write_handbook(tmp_path / "book", root=half_built)}
+    assert {name for name in pages if name.startswith("notes")} == {"notes-00.md", "notes-01.md"}
+    assert "02.1" not in pages["points.md"] and "(02 · Sharing layers, in the making)" in pages["syllabus.md"]
+    assert "left out: 02." in pages["time-plan.md"]
+
+
+def test_a_plan_has_what_was_measured_and_says_where_nothing_was(half_built, tmp_path):
+    write_handbook(tmp_path / "book", root=half_built)
+    text = (tmp_path / "book" / "time-plan.md").read_text(encoding="utf-8")
+    hour, half = text.split("\n## ")[1:3]
+    minutes, cores = lesson_facts(UNITS[0], half_built).minutes, os.cpu_count()
+    took = f"2:05 on {cores} cores"
+    assert f"| 0:00 | {minutes} min | 00 · Measuring honestly: the lesson, run together | {took} |" in hour
+    assert f"|  |  | its lessons together | {took} |" in hour
+    assert "01 · Where the parameters are: the lesson, run together | not measured |" in half
+    assert "|  |  | its lessons together | not measured |" in half  # a sum of what is known would say too little
+
+
+def test_seconds_of_several_lessons_add_up():
+    facts = [LessonFacts("", 40, (), seconds, cores) for seconds, cores in ((59, 2), (62, 2), (None, None))]
+    assert measured(facts[:2]) == "2:01 on 2 cores"
+    assert measured(facts) == measured([]) == "not measured"
 
 
 def test_a_file_in_the_way_is_one_clear_error(tmp_path):

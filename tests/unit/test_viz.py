@@ -1,4 +1,5 @@
 import base64
+import json
 from itertools import combinations
 
 import matplotlib
@@ -148,6 +149,25 @@ def test_a_change_draws_once_and_going_back_not_at_all(shown):
     assert len(calls) == 4
     tick.value = True
     assert calls[4:] == [(6, True)]
+
+
+def test_answers_are_noted_where_they_are_asked_for(shown, monkeypatch, tmp_path):
+    """Every control goes to its ends, each in turn, and ends where it was."""
+    file = tmp_path / "answers.jsonl"
+    controls = {"height": (4, 9, 1), "wide": False, "name": ["a", "b", "c"]}
+
+    def explore():
+        viz.explore(lambda height, wide, name: bar(height), alt="One bar.", caption="It grows.", **controls)
+
+    explore()
+    assert not file.exists()
+    monkeypatch.setenv(widgets.NOTES, str(file))
+    explore()
+    noted = [json.loads(line) for line in file.read_text().splitlines()]
+    turns = [(note["control"], note["value"]) for note in noted]
+    assert turns == [("height", "4"), ("height", "9"), ("wide", "True"), ("name", "c")]
+    assert all(note["caption"] == "It grows." and note["seconds"] > 0 for note in noted)
+    assert [control.value for control in shown[-3].children[:3]] == [6, False, "a"]
 
 
 def test_explore_refuses_no_controls_and_names_that_are_none():

@@ -17,6 +17,7 @@ from coursekit.viz.embeddings import (
     stacked_parts,
     widths_against_quality,
 )
+from coursekit.viz.style import use_style
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +60,20 @@ def test_factorised_table_is_to_scale():
     assert legend[1:] == ["break-even: E = 9.09", "E = 5: V·E + E·H = 550 (55%)"]
 
 
-@pytest.mark.parametrize("sizes", ((10, 2, 40), (500, 40, 1), (1, 1, 1)))
+@pytest.mark.parametrize("sizes", ((10, 2, 40), (500, 2, 40), (500, 40, 1), (10, 40, 40), (1, 1, 1)))
 def test_factorised_table_at_the_ends_of_its_sliders(sizes):
-    assert len(factorised_table(*sizes).axes) == 2
+    """Nothing is drawn outside of its axes, no label is cut off or covers another."""
+    use_style()
+    figure = factorised_table(*sizes)
+    figure.canvas.draw()
+    drawn = figure.axes[0]
+    low, high = drawn.get_ylim()
+    assert all(low <= patch.get_y() and patch.get_y() + patch.get_height() <= high for patch in drawn.patches)
+    boxes = [text.get_window_extent() for text in drawn.texts]
+    for number, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, drawn.texts[number].get_text()
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, drawn.texts[number].get_text()
+        assert not any(box.overlaps(other) for other in boxes[:number]), drawn.texts[number].get_text()
 
 
 def test_factorised_table_refuses_no_words():

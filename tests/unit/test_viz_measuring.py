@@ -6,10 +6,11 @@ from matplotlib import pyplot as plt
 from coursekit.measure import Latency
 from coursekit.viz import use_style
 from coursekit.viz.measuring import (
+    DRAWINGS,
     Card,
     blocks_and_turns,
     calls_in_order,
-    families,
+    family,
     file_sizes,
     intervals,
     relative,
@@ -80,7 +81,6 @@ def test_blocks_and_turns_draw_each_name_where_it_was_called():
 @pytest.mark.parametrize(
     "draw",
     [
-        families,
         lambda: intervals({"bag": (0.7, 0.68, 0.72), "encoder": (0.8, 0.78, 0.82)}, 0.6),
         lambda: file_sizes([0, 0.5, 0.9], {"CSR": [2, 1, 0.2]}),
     ],
@@ -89,3 +89,8 @@ def test_the_others_can_be_drawn_and_say_what_they_show(draw):
     figure = draw()
     words = texts(figure) + [axis.get_xlabel() + axis.get_title(loc="center") for axis in figure.axes]
     assert any(words) and to_png(figure).startswith(b"\x89PNG")
+
+
+def test_each_family_has_a_drawing_of_its_own():
+    pictures = [to_png(family(name)) for name in DRAWINGS]
+    assert len(set(pictures)) == 5 and to_png(family("pruning")) == pictures[2]

@@ -88,21 +88,37 @@ def number(mean, low=None, high=None):
     return {"mean": mean, "sd": 0.0, "min": mean if low is None else low, "max": mean if high is None else high}
 
 
+COSTS = {"bytes": number(90.9e6), "sparse_bytes": number(70.7e6), "flops": number(0.56e9)}
+STUDY = {
+    "arms": {
+        "dense-0": {"sparsity": number(0.0), "one_shot": number(0.81), "test": number(0.79), **COSTS},
+        "magnitude-50": {"sparsity": number(0.5), "one_shot": number(0.7), "test": number(0.78, 0.77, 0.79), **COSTS},
+        "gradual-50": {"sparsity": number(0.5), "test": number(0.775), **COSTS},
+    },
+    "baselines": {"majority": {"validation": 0.58, "test": 0.59}},
+}
+METHODS = {"magnitude": ["magnitude-50"], "gradual": ["gradual-50"]}
+
+
 def test_study_curves_leave_out_what_was_not_measured():
-    arms = {
-        "dense-0": {"sparsity": number(0.0), "one_shot": number(0.81), "test": number(0.79)},
-        "magnitude-50": {"sparsity": number(0.5), "one_shot": number(0.7), "test": number(0.78, 0.77, 0.79)},
-        "gradual-50": {"sparsity": number(0.5), "test": number(0.775)},
-    }
-    study = {"arms": arms, "baselines": {"majority": {"validation": 0.58, "test": 0.59}}}
-    figure = study_curves(study, {"magnitude": ["magnitude-50"], "gradual": ["gradual-50"]})
-    before, after = figure.axes
+    figure = study_curves(STUDY, METHODS)
+    before, *after = figure.axes
     assert [container.get_label() for container in before.containers] == ["magnitude"]
-    assert [container.get_label() for container in after.containers] == ["magnitude", "gradual"]
-    colours = [axis.containers[0][0].get_color() for axis in (before, after)]
-    assert colours[0] == colours[1]
+    for axis in after:
+        assert [container.get_label() for container in axis.containers] == ["magnitude", "gradual"]
+    assert len({axis.containers[0][0].get_color() for axis in figure.axes}) == 1
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["magnitude", "gradual", "nothing pruned", "always the larger class"]
+
+
+def test_study_curves_stand_over_shares_bytes_and_operations():
+    axes = study_curves(STUDY, METHODS).axes
+    points = [axis.containers[0][0].get_xydata()[0].tolist() for axis in axes]
+    assert np.allclose(points, [[50, 70], [50, 78], [90.9, 78], [70.7, 78], [0.56, 78]])
+    assert [axis.get_xlabel().split()[0] for axis in axes] == ["gone", "gone", "MB", "MB,", "GFLOP"]
+    levels = [line.get_ydata()[0] for axis in axes for line in axis.lines if line.get_label() == "nothing pruned"]
+    assert levels == [81, 79, 79, 79, 79]  # each panel's own dense model: before the training, and after it
+    assert [bool(axis.get_ylabel()) for axis in axes] == [True, False, True, False, False]
 
 
 def test_costs_show_three_things_per_model():

@@ -2,7 +2,7 @@
 
 import json
 import re
-from html import unescape
+from html import escape, unescape
 
 import nbformat
 import pytest
@@ -13,7 +13,7 @@ from coursekit.course.doctor import Finding
 from coursekit.course.progress import record_check
 from coursekit.course.run import start
 from coursekit.course.units import FAMILIES, UNITS, course_root
-from coursekit.course.welcome import machine, verdict, write_welcome
+from coursekit.course.welcome import ALTS, machine, verdict, write_welcome
 
 FINE = Finding("disk", True, "9 GB free")
 NEWS = Finding("GPU", False, "none <here>", "go on without", needed=False)
@@ -52,11 +52,31 @@ def test_every_unit_is_on_the_map_once_and_only_open_ones_are_links(checkout):
     the_map = html.partition("The route for your time")[0]
     for unit in UNITS:
         assert the_map.count(f"{unit.number} · ") == 1
-    assert the_map.count("in the making") == len(UNITS) - 2
+        is_draft = f"<summary>{unit.number} · {escape(unit.title)} (in the making)</summary>" in the_map
+        assert is_draft == (unit not in UNITS[:2])
     named = {text: target for text, target in links(the_map).items() if "·" in text}
     assert named == {f"{u.number} · {u.title}": f"notebooks/{u.stem}.ipynb" for u in UNITS[:2]}
     for target in links(html).values():
         assert (checkout / target).is_file()
+
+
+def test_every_family_is_a_picture_that_leads_to_its_first_open_lesson(checkout):
+    the_map = welcome(root=checkout, here=checkout).html.partition("The route for your time")[0]
+    heads = re.findall(r"<th [^>]*>(.*?)</th>", the_map)
+    assert len(heads) == len(FAMILIES) == len(ALTS)
+    for head, family in zip(heads, FAMILIES, strict=True):
+        assert f'alt="{family}: {ALTS[family]}"' in head and f"<br>{family}" in head
+        lesson = '<a href="notebooks/01_parameters.ipynb"><img src="data:image/png;base64,'
+        assert head.startswith(lesson) == (family == "low-rank factorization")
+        assert ("<a " not in head and "in the making" in head) == (family != "low-rank factorization")
+
+
+def test_a_unit_to_come_is_marked_and_unfolds_what_it_will_be(checkout):
+    html = welcome(root=checkout, here=checkout).html
+    unit = UNITS[7]
+    needs = f"{unit.summary} {unit.minutes} minutes. Needs 02."
+    inside = html.partition(f"<summary>{unit.number} · {unit.title} (in the making)</summary>")[2]
+    assert unescape(inside).startswith(f"{needs}</details>")
 
 
 def test_families_hold_known_units_once():
@@ -106,8 +126,8 @@ def test_the_stored_page_needs_no_kernel_and_no_trust(checkout):
     nbformat.validate(notebook)
     assert accessibility_faults(notebook) == []
     kinds = [set(output.data) for output in notebook.cells[1].outputs]
-    assert kinds == [{"image/png"}, {"text/markdown"}, {"text/html", "text/plain"}]
-    html = notebook.cells[1].outputs[2].data["text/html"]
+    assert kinds == [{"text/html", "text/plain"}]
+    html = notebook.cells[1].outputs[0].data["text/html"]
     assert not re.search(r"<(script|svg|iframe|style|object)\b|javascript:|\son\w+=", html)  # JupyterLab would drop it
     assert html == welcome(root=checkout, here=checkout).html
     for cell in notebook.cells[1:]:

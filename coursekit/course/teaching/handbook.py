@@ -11,11 +11,12 @@ from coursekit.course.units import UNITS, Unit, course_root
 from coursekit.files import atomic_file
 
 MADE = "Made by `coursekit class handbook` from the course's own tasks and lessons; make it again after an update.\n"
+BY_ITSELF = "to run by itself, measured (min:s)"
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A unit that is ready, what its lesson says, and its tasks."""
+    """A unit that is open, what its lesson says, and its tasks."""
 
     unit: Unit
     facts: LessonFacts
@@ -23,7 +24,7 @@ class Chapter:
 
 
 def write_handbook(folder: Path, *, root: Path | None = None) -> list[Path]:
-    """Write points.md, syllabus.md, time-plan.md, and notes-NN.md for every unit that is ready; their paths.
+    """Write points.md, syllabus.md, time-plan.md, and notes-NN.md for every unit whose lesson is built; their paths.
 
     Raises ValueError if `folder` is a file, or for a lesson that lacks its objective or its questions.
     """
@@ -31,7 +32,7 @@ def write_handbook(folder: Path, *, root: Path | None = None) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, or a name that is free")
     chapters = [
-        Chapter(unit, lesson_facts(unit, root), unit_tasks(unit.number)) for unit in UNITS if unit.ready_in(root)
+        Chapter(unit, lesson_facts(unit, root), unit_tasks(unit.number)) for unit in UNITS if unit.open_in(root)
     ]
     pages = {"points.md": points(chapters), "syllabus.md": syllabus(chapters), "time-plan.md": time_plans(chapters)}
     pages |= {f"notes-{chapter.unit.number}.md": notes(chapter) for chapter in chapters}
@@ -59,7 +60,7 @@ def points(chapters: list[Chapter]) -> str:
 
 
 def syllabus(chapters: list[Chapter]) -> str:
-    """The course in 2, 6 and 12 weeks; units that are not ready are in brackets."""
+    """The course in 2, 6 and 12 weeks; units that are not open yet are in brackets."""
     known = {chapter.unit.number: chapter for chapter in chapters}
     parts = ["# Syllabus\n", "Reading is the lesson, run by each participant; exercises are graded homework or lab.\n"]
     for weeks, plan in SYLLABI.items():
@@ -85,30 +86,35 @@ def time_plans(chapters: list[Chapter]) -> str:
     """The workshops, slot by slot, and how long each lesson takes to run by itself."""
     known = {chapter.unit.number: chapter for chapter in chapters}
     parts = ["# Time plan of a workshop\n", *[_route(route, known) for route in ROUTES]]
-    rows = [(f"{c.unit.number} · {c.unit.title}", f"{c.facts.minutes} min", _measured(c.facts)) for c in chapters]
-    columns = ("lesson", "to read and run", "to run by itself, measured")
+    rows = [(f"{c.unit.number} · {c.unit.title}", f"{c.facts.minutes} min", measured([c.facts])) for c in chapters]
+    columns = ("lesson", "to read and run", BY_ITSELF)
     parts.append(f"## The lessons' minutes\n\n{_table(columns, rows)}\n")
     parts.append("On your machines: `coursekit run 00 01` prints the times.")
     return "\n".join(parts)
 
 
-def _measured(facts: LessonFacts) -> str:
-    """What the last `coursekit build --execute` took, as "2:05 on 2 cores"."""
-    if facts.seconds is None:
-        return "not recorded"
-    return f"{facts.seconds // 60}:{facts.seconds % 60:02d} on {facts.cores} cores"
+def measured(lessons: list[LessonFacts]) -> str:
+    """What the stored runs of lessons took together, as "2:05 on 2 cores"; nothing is estimated."""
+    if not lessons or any(facts.seconds is None for facts in lessons):
+        return "not measured"
+    seconds, cores = sum(facts.seconds for facts in lessons), sorted({facts.cores for facts in lessons})
+    return f"{seconds // 60}:{seconds % 60:02d} on {' and '.join(map(str, cores))} cores"
 
 
 def _route(route: Route, known: dict[str, Chapter]) -> str:
+    """A route's slots; beside each lesson's minutes for people what the machine alone was measured to need."""
     lessons = {number: chapter.facts.minutes for number, chapter in known.items()}
     tasks = {number: chapter.tasks for number, chapter in known.items()}
     rows = []
     for slot in time_plan(route, lessons, tasks):
         what = f"{slot.unit} · {known[slot.unit].unit.title}: {slot.what}" if slot.unit else slot.what
-        rows.append((f"{slot.start // 60}:{slot.start % 60:02d}", f"{slot.minutes} min", what))
+        alone = measured([known[slot.unit].facts]) if slot.is_lesson else ""
+        rows.append((f"{slot.start // 60}:{slot.start % 60:02d}", f"{slot.minutes} min", what, alone))
+    mine = [known[number].facts for number in route.units if number in known]
+    rows.append(("", "", "its lessons together", measured(mine)))
     missing = [number for number in route.units if number not in known]
     note = f"\nStill in the making, and left out: {', '.join(missing)}.\n" if missing else ""
-    return f"## {route.title.capitalize()}\n\n{_table(('from', 'for', 'what'), rows)}\n{note}"
+    return f"## {route.title.capitalize()}\n\n{_table(('from', 'for', 'what', BY_ITSELF), rows)}\n{note}"
 
 
 def notes(chapter: Chapter) -> str:

@@ -39,6 +39,7 @@ class Slot:
     minutes: int
     unit: str
     what: str
+    is_lesson: bool = False
 
 
 def choose_tasks(tasks: Mapping[str, tuple[Task, ...]], minutes: int) -> dict[str, list[Task]]:
@@ -67,17 +68,17 @@ def time_plan(route: Route, lessons: Mapping[str, int], tasks: Mapping[str, tupl
     slots: list[Slot] = []
     clock = rested = 0
 
-    def add(minutes: int, unit: str, what: str) -> None:
+    def add(minutes: int, unit: str, what: str, is_lesson: bool = False) -> None:
         nonlocal clock, breaks, rested
         if breaks and clock - rested + minutes > WORK and clock > rested:
             slots.append(Slot(clock, BREAK, "", "break"))
             clock, breaks = clock + BREAK, breaks - 1
             rested = clock
-        slots.append(Slot(clock, minutes, unit, what))
+        slots.append(Slot(clock, minutes, unit, what, is_lesson))
         clock += minutes
 
     for unit in units:
-        add(lessons[unit], unit, "the lesson, run together")
+        add(lessons[unit], unit, "the lesson, run together", is_lesson=True)
         if of_unit := chosen[unit]:
             names = ", ".join(task.id for task in of_unit)
             add(sum(task.minutes for task in of_unit), unit, f"exercises {names}")
