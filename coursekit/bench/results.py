@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -108,6 +108,17 @@ class BenchResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The result whose `to_dict` this is. Raises ValueError for data of another format."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"expected the result of a benchmark, format {FORMAT!r}; got {data.get('format')!r}")
+        cases = []
+        for case in data["cases"]:
+            arms = tuple(ArmResult(**{**arm, "seconds": tuple(arm["seconds"])}) for arm in case["arms"])
+            cases.append(CaseResult(**{**case, "arms": arms, "bars": tuple(BarResult(**bar) for bar in case["bars"])}))
+        return cls(**{**data, "cases": tuple(cases)})
 
 
 def judge(bar: Bar, arms: Mapping[str, ArmResult]) -> BarResult:

@@ -13,9 +13,10 @@ from coursekit.bench import suites as suites_module
 from coursekit.bench import training as training_module
 from coursekit.bench.csr import CsrLinear, to_csr
 from coursekit.bench.frame import attempt, relative_error, require_close, run_cases
-from coursekit.bench.results import ArmResult
+from coursekit.bench.results import ArmResult, BenchResult
 from coursekit.bench.table import ARM_COLUMNS, BAR_COLUMNS, arm_rows, bar_rows
 from coursekit.compress.pruning import apply_masks, finalize, magnitude_masks
+from coursekit.course.benchmarks import load_bench
 from coursekit.models import Encoder, TransformerConfig, from_huggingface
 from coursekit.viz.bench import bench as draw
 
@@ -254,6 +255,19 @@ def test_a_suite_is_complete_as_json(result, tmp_path):
     bars = [bar for case in data["cases"] for bar in case["bars"]]
     assert [bar["number"] for bar in bars] == [2, 2]
     assert all(bar["verdict"] in ("met", "not met", "not on this machine") for bar in bars)
+
+
+def test_a_result_read_from_json_prints_as_before(result):
+    again = BenchResult.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert [arm_rows(case) for case in again.cases] == [arm_rows(case) for case in result.cases]
+    assert bar_rows(again) == bar_rows(result) and again.command == result.command
+    with pytest.raises(ValueError, match="format 'coursekit bench 1'; got None"):
+        BenchResult.from_dict({"cases": []})
+
+
+def test_stored_benchmarks_of_a_device_nobody_measured():
+    with pytest.raises(FileNotFoundError, match="coursekit bench --device abacus --json"):
+        load_bench("abacus")
 
 
 def test_smaller_models_know_their_ideal_and_their_bytes(result):

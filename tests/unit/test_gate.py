@@ -34,7 +34,9 @@ def gate(tmp_path):
             program("apt-get", apt.replace("PLACE", str(tmp_path)))
         environment = {name: value for name, value in os.environ.items() if name not in FLAGS}
         command = [course_root() / ".ci" / "run"]
-        done = subprocess.run(command, env=environment | flags | {"PATH": str(tmp_path)}, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment | flags | {"PATH": str(tmp_path)}, capture_output=True, text=True
+        )
         return done.returncode, done.stdout.rstrip("\n"), done.stderr
 
     return run
