@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a script of bas
 
 @pytest.fixture
 def gate(tmp_path):
-    """gate(installed, user, apt, broken, flags): status, flags and stderr of the gate where only these programs are found."""
+    """gate(installed, user, apt, broken, flags): status, flags and stderr where only these programs are found."""
 
     def program(name, code):
         (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{code}\n")
