@@ -96,7 +96,7 @@ def pretraining_arms(study: Mapping[str, Any], names: Mapping[str, str]) -> Figu
             axis.plot(100 * np.asarray(seeds), [place] * len(seeds), alpha=0.8, markersize=7, **look)
         axis.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
         if key != "masked_lm accuracy":
-            axis.set_xlim(45, 85)  # one scale for both tasks: near 50, noise should look small
+            axis.set_xlim(42, 85)  # one scale for both tasks: near 50, noise should look small
     axes[0].set(yticks=range(len(names)), yticklabels=list(names.values()))
     return figure
 
