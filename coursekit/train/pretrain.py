@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coursekit.data import IGNORED, Tokenizer, mask_tokens, pad
 from coursekit.train.evaluation import evaluate
 from coursekit.train.pieces import Loss
 from coursekit.train.text import TextBatches, inputs
+from coursekit.train.vocabulary_loss import count_right, summed_nats
 
 # For every new shape of a product PyTorch's CPU back-end makes and keeps code and buffers, megabytes with a large
 # vocabulary. Numbers of projected tokens are rounded up to this, lengths to 8, so that there are few shapes.
@@ -114,9 +114,8 @@ def masked_lm_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
     projected = round_up(labels != IGNORED)
     logits, labels = model(*inputs(batch), positions=projected).logits.float(), labels[projected]  # (N, V), (N,)
     count = (labels != IGNORED).sum()
-    right = (logits.argmax(-1) == labels).sum()
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return Loss(total / count.clamp_min(1), count, {"accuracy": right / count.clamp_min(1)})
+    right = count_right(logits, labels)
+    return Loss(summed_nats(logits, labels) / count.clamp_min(1), count, {"accuracy": right / count.clamp_min(1)})
 
 
 def round_up(asked: Tensor) -> Tensor:

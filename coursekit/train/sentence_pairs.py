@@ -13,6 +13,7 @@ from coursekit.models.heads import HeadOutput
 from coursekit.train.pieces import Loss, LossFunction
 from coursekit.train.pretrain import MaskedBatches, round_up
 from coursekit.train.text import TextBatches, inputs
+from coursekit.train.vocabulary_loss import summed_nats
 
 
 @dataclass
@@ -133,7 +134,7 @@ def joint_loss(hidden_per_row: float) -> LossFunction:
         labels, questions = batch["labels"], batch["sentence_labels"]  # (B, T), (B,)
         projected = round_up(labels != IGNORED)
         output = model(*inputs(batch), positions=projected)
-        nats = F.cross_entropy(output.logits.float(), labels[projected], ignore_index=IGNORED, reduction="sum")
+        nats = summed_nats(output.logits.float(), labels[projected])
         masked_lm = nats / (hidden_per_row * len(questions))
         sentence = F.cross_entropy(output.sentence_logits.float(), questions)
         right = (output.sentence_logits.argmax(-1) == questions).float().mean()

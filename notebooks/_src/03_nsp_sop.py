@@ -633,7 +633,7 @@ for what, found in small_ones["differences"].items():
 # - **A second loss costs the first**, as published and by more: 0.7 nats for SOP, which itself is not learnt, and 0.3 on
 #   top for NSP, which is. At this age of a model every gradient that pulls elsewhere delays the moment at which contexts
 #   begin to help.
-# - **NSP is learnt from random weights, and no better than topic**: 68 and 75 %, where the cosine of word counts has 70.
+# - **NSP is learnt from random weights, to about what topic gives**: 68 and 75 %, where the cosine of word counts has 70.
 #   **SOP is not learnt at all.**
 
 # %% [markdown]
