@@ -32,13 +32,28 @@ class Card:
 # ---- the five families ----
 
 
+def families() -> Figure:
+    """One small drawing for each of the five families of compression."""
+    figure, axes = plt.subplots(1, 5, figsize=(10, 2.6))
+    for axis, name in zip(axes, DRAWINGS, strict=True):
+        _draw(axis, name)
+        axis.set_title(
+            name.replace(" factorization", "").replace("knowledge ", "").capitalize(), fontsize=11, loc="center"
+        )
+    return figure
+
+
 def family(name: str) -> Figure:
-    """A small drawing of one of the five families of compression; `name` is a key of DRAWINGS."""
+    """One of these drawings without its title; `name` is a key of DRAWINGS."""
     figure, axis = plt.subplots(figsize=(1.75, 1.65), layout="constrained")
+    _draw(axis, name)
+    return figure
+
+
+def _draw(axis: Axes, name: str) -> None:
     axis.set(xlim=(0, 10), ylim=(0, 10), aspect="equal")
     axis.axis("off")
     DRAWINGS[name](axis, np.random.default_rng(3).normal(size=(6, 6)))
-    return figure
 
 
 def _grid(axis: Axes, values: np.ndarray, left: float, bottom: float, cell: float, levels: int | None = None) -> None:

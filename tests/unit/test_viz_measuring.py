@@ -10,6 +10,7 @@ from coursekit.viz.measuring import (
     Card,
     blocks_and_turns,
     calls_in_order,
+    families,
     family,
     file_sizes,
     intervals,
@@ -94,3 +95,5 @@ def test_the_others_can_be_drawn_and_say_what_they_show(draw):
 def test_each_family_has_a_drawing_of_its_own():
     pictures = [to_png(family(name)) for name in DRAWINGS]
     assert len(set(pictures)) == 5 and to_png(family("pruning")) == pictures[2]
+    titles = [axis.get_title() for axis in families().axes]
+    assert titles == ["Weight sharing", "Low-rank", "Pruning", "Quantization", "Distillation"]
