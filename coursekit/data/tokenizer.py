@@ -169,6 +169,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, file: Path | str) -> 
     return SubwordTokenizer(file)
 
 
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
 def train_wordpiece(texts: Iterable[str], vocab_size: int, file: Path | str) -> Tokenizer:
     """Learn at most `vocab_size` pieces for a masked LM, BERT's special ones included, and keep them in `file`.
 
@@ -176,7 +179,14 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, file: Path | str) -> 
     text, or a vocabulary too small for the characters of the texts.
     """
     texts, learner = _strings(texts, "texts"), tokenizers.BertWordPieceTokenizer(lowercase=True)
-    learner.train_from_iterator(texts, vocab_size, show_progress=False)
+    words = {
+        word
+        for text in texts
+        for word, _ in learner.pre_tokenizer.pre_tokenize_str(learner.normalizer.normalize_str(text))
+    }
+    # The library numbers the inner characters in an order that changes from run to run, unless they are given.
+    inner = sorted({f"##{character}" for word in words for character in word[1:]})
+    learner.train_from_iterator(texts, vocab_size, special_tokens=[*BERT_SPECIAL, *inner], show_progress=False)
     pieces = learner.get_vocab()
     if not texts or len(pieces) > vocab_size:
         raise ValueError(f"a vocabulary of {vocab_size} cannot hold the characters of {len(texts)} texts")
