@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -21,7 +22,7 @@ class _SummedNats(torch.autograd.Function):
         rows = (labels != IGNORED).nonzero()[:, 0]
         wanted = labels[rows]
         ctx.save_for_backward(log_p, rows, wanted)
-        return -log_p[rows, wanted].sum()
+        return F.nll_loss(log_p, labels, ignore_index=IGNORED, reduction="sum")
 
     @staticmethod
     @once_differentiable
@@ -37,7 +38,8 @@ class _SummedNats(torch.autograd.Function):
 def summed_nats(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of logits (N, V) and labels (N,), a sum in nats over the labels that are not `IGNORED`.
 
-    Its gradient can be taken once: a second backward pass through the same graph is a RuntimeError of PyTorch's.
+    Raises IndexError for another label outside the vocabulary. The gradient can be taken once: a second backward pass
+    through the same graph is a RuntimeError of PyTorch's.
     """
     return _SummedNats.apply(logits, labels)
 

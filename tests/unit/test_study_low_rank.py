@@ -60,7 +60,7 @@ def test_a_run_trains_only_where_it_says_so(teacher, settings, monkeypatch):
 def test_comparisons_and_baselines(teacher, settings):
     details = {arm: [{"right": [1, 0, 1, 1]}, {"right": [1, 1, 0, 1]}] for arm in module.ARMS}
     details["dense+train"] = [{"right": [1, 1, 1, 1]}] * 2
-    found = module.compare(details, settings)
+    found = module.STUDY.compare(details, settings)
     assert found["dense+train − dense"]["test_accuracy"]["difference"] == pytest.approx(0.25)
     assert len(found) == len(module.COMPARED)
     assert module.baselines(settings) == {"majority_validation": 0.5, "majority_test": 0.5}

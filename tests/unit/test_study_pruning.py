@@ -62,6 +62,6 @@ def test_every_comparison_is_of_arms_that_exist():
     assert {arm for pair in module.COMPARED for arm in pair} <= set(module.ARMS)
     assert {method for method, _ in module.ARMS.values()} == module.AT_ONCE.keys() | module.WHILE_TRAINING.keys()
     details = {arm: [{"right": [0, 1, 1, 0]}] * 3 for arm in module.ARMS} | {"wanda-50": [{"right": [1, 1, 1, 0]}] * 3}
-    found = module.compare(details, module.settings(False))
+    found = module.STUDY.compare(details, module.settings(False))
     assert found["wanda-50 − magnitude-50"]["test"]["difference"] == 0.25
     assert found["magnitude-50 − dense-0"]["test"]["difference"] == 0

@@ -51,3 +51,9 @@ def test_a_second_backward_pass_is_an_error_and_not_a_wrong_gradient():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_label_outside_the_vocabulary_is_an_error(label):
+    with pytest.raises(IndexError, match="out of bounds"):
+        summed_nats(torch.randn(2, 4), torch.tensor([0, label]))

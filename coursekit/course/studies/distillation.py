@@ -13,7 +13,6 @@ Share of the soft loss and temperature are chosen by the arms `try-…`, at 200 
 own (100 and up); no other arm uses those seeds. What was tried is all there.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -36,7 +35,7 @@ from coursekit.course.studies.few_labels import (
     teachers_right,
     tokenizer,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import IGNORED, Split
 from coursekit.distill import cache_teacher, distill, fresh_student, init_from_teacher, match_layers, soft_and_hard
 from coursekit.measure import count_parameters
@@ -178,11 +177,6 @@ def baselines(settings: Settings) -> dict[str, Any]:
     return {"majority": majority(settings), "bag_of_words": words}
 
 
-def compare(details: Mapping[str, Sequence[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="distillation",
     title="When a teacher helps: accuracy against the number of labels",
@@ -192,5 +186,5 @@ STUDY = Study(
     settings=settings,
     run=run,
     baselines=baselines,
-    compare=compare,
+    compare=accuracy_differences(COMPARED),
 )

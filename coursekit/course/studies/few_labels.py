@@ -209,3 +209,8 @@ def majority(settings: Settings) -> float:
     train_labels, test = task(settings).train.labels, _limited("test", settings)
     larger = int(2 * sum(train_labels) > len(train_labels))
     return round(test.labels.count(larger) / len(test), 4)
+
+
+def majority_alone(settings: Settings) -> dict[str, float]:
+    """Baselines of a study that has no other: always the larger class."""
+    return {"majority": majority(settings)}

@@ -11,7 +11,6 @@ Nothing was tuned for any method but MiniLM's random start: one learning rate fo
 schedules as the papers or the recipes' defaults have them.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -28,7 +27,7 @@ from coursekit.course.studies.few_labels import (
     teachers_right,
     tokenizer,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import Split
 from coursekit.distill import (
     Distillation,
@@ -161,11 +160,6 @@ def baselines(settings: Settings) -> dict[str, Any]:
     return {"majority": majority(settings), "step_cost": costs}
 
 
-def compare(details: Mapping[str, Sequence[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="layers",
     title="Inner layers at equal compute: soft targets, PKD, BERT-of-Theseus, MiniLM",
@@ -175,5 +169,5 @@ STUDY = Study(
     settings=settings,
     run=run,
     baselines=baselines,
-    compare=compare,
+    compare=accuracy_differences(COMPARED),
 )

@@ -8,7 +8,6 @@ training; without either, an arm's runs are equal.
 """
 
 import copy
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import nn
 
 from coursekit.compress.lowrank import compress
 from coursekit.compress.pruning import drop_layers
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import Split
 from coursekit.measure import count_flops, count_parameters, stored_bytes
 from coursekit.train import (
@@ -131,11 +130,6 @@ def baselines(settings: Settings) -> dict[str, Any]:
     return {f"majority_{name}": round(labels.count(larger) / len(labels), 4) for name, labels in splits.items()}
 
 
-def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="low_rank",
     title="Low rank with and without recovery: the fine-tuned encoder on film reviews",
@@ -145,5 +139,5 @@ STUDY = Study(
     settings=settings,
     run=run,
     baselines=baselines,
-    compare=compare,
+    compare=accuracy_differences(COMPARED),
 )

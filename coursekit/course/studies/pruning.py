@@ -8,7 +8,7 @@ together. Nothing is chosen but on training texts, and the test set is used once
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,7 +35,7 @@ from coursekit.compress.pruning import (
     sparse_bytes,
     wanda_mask,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import Split, Task, Tokenizer, fetch, load_task
 from coursekit.measure import count_flops, count_parameters, stored_bytes
 from coursekit.models import SequenceClassifier
@@ -280,11 +280,6 @@ def baselines(settings: Settings) -> dict[str, Any]:
 _SPLITS = ("validation", "test")
 
 
-def compare(details: Mapping[str, list[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="pruning",
     title="Accuracy against sparsity, one recovery for all: film reviews",
@@ -294,5 +289,5 @@ STUDY = Study(
     settings=settings,
     run=run,
     baselines=baselines,
-    compare=compare,
+    compare=accuracy_differences(COMPARED, "test"),
 )

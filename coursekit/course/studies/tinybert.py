@@ -14,7 +14,6 @@ words of several pieces come from the encoder's word table, not GloVe.
 import copy
 import json
 import random
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -27,7 +26,7 @@ from coursekit.course.studies.few_labels import (
     config,
     device,
     learn_alone,
-    majority,
+    majority_alone,
     pool,
     scores,
     task,
@@ -35,7 +34,7 @@ from coursekit.course.studies.few_labels import (
     teachers_right,
     tokenizer,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import Split, load_documents
 from coursekit.data.augment import MaskedLMProposer, NeighbourProposer, TinyBERTProposer, augment_task
 from coursekit.distill import Recipe, Term, distill, fresh_student, tinybert
@@ -170,16 +169,6 @@ def _proposers() -> tuple[nn.Module, TinyBERTProposer]:
     return model, TinyBERTProposer(MaskedLMProposer(model, tokenizer()), words)
 
 
-def baselines(settings: Settings) -> dict[str, Any]:
-    """Always the larger class."""
-    return {"majority": majority(settings)}
-
-
-def compare(details: Mapping[str, Sequence[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of one arm minus another's, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="tinybert",
     title="TinyBERT in small: stages, augmentation, losses and layer maps",
@@ -188,6 +177,6 @@ STUDY = Study(
     seeds=(0, 1, 2),
     settings=settings,
     run=run,
-    baselines=baselines,
-    compare=compare,
+    baselines=majority_alone,
+    compare=accuracy_differences(COMPARED),
 )

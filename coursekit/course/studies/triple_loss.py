@@ -12,7 +12,6 @@ all tokens): to score 30,522 words at every token would take more than all layer
 import copy
 import json
 import random
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,12 +23,12 @@ from coursekit.course.studies.few_labels import (
     config,
     device,
     learn_alone,
-    majority,
+    majority_alone,
     pool,
     scores,
     tokenizer,
 )
-from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_difference, differences
+from coursekit.course.studies.frame import Numbers, Settings, Study, accuracy_differences
 from coursekit.data import load_documents
 from coursekit.distill import Recipe, distilbert, distill, fresh_student, init_from_teacher
 from coursekit.measure import count_parameters
@@ -134,16 +133,6 @@ def _fine_tuned(model: MaskedLM, seed: int, settings: Settings) -> nn.Module:
     return classifier
 
 
-def baselines(settings: Settings) -> dict[str, Any]:
-    """Always the larger class."""
-    return {"majority": majority(settings)}
-
-
-def compare(details: Mapping[str, Sequence[dict[str, Any]]], settings: Settings) -> dict[str, Any]:
-    """Test accuracy of each arm minus that of the whole loss, with 95 % intervals over texts and seeds."""
-    return differences(details, COMPARED, {"test_accuracy": ("right", accuracy_difference)})
-
-
 STUDY = Study(
     name="triple_loss",
     title="DistilBERT's triple loss on running text, without each of its parts, then a few labels",
@@ -152,6 +141,6 @@ STUDY = Study(
     seeds=(0, 1, 2),
     settings=settings,
     run=run,
-    baselines=baselines,
-    compare=compare,
+    baselines=majority_alone,
+    compare=accuracy_differences(COMPARED),
 )
