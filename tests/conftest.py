@@ -32,3 +32,18 @@ def tiny() -> TransformerConfig:
     return TransformerConfig(
         vocab_size=40, hidden_size=24, num_layers=3, num_heads=4, intermediate_size=36, max_positions=16
     )
+
+
+@pytest.fixture
+def drawing() -> Iterator[None]:
+    """The course's style without a screen; figures are closed and the style is put back afterwards."""
+    import matplotlib
+    from matplotlib import pyplot as plt
+
+    from coursekit.viz import use_style
+
+    with matplotlib.rc_context():
+        matplotlib.use("Agg")
+        use_style()
+        yield
+    plt.close("all")

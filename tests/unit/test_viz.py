@@ -2,7 +2,6 @@ import base64
 import json
 from itertools import combinations
 
-import matplotlib
 import pytest
 from matplotlib import pyplot as plt
 
@@ -11,14 +10,7 @@ from coursekit.viz import colours, style, widgets
 
 PNG = b"\x89PNG"
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        viz.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 @pytest.fixture

@@ -2,19 +2,12 @@
 
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 
 from coursekit.viz import distillation as figures
 
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    matplotlib.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_tempered_by_hand():

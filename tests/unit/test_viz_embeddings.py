@@ -1,6 +1,5 @@
 """The figures of unit 01: what is drawn is what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -19,11 +18,7 @@ from coursekit.viz.embeddings import (
 )
 from coursekit.viz.style import use_style
 
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_main_parts_of_minilm():

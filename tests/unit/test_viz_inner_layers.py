@@ -2,22 +2,12 @@
 
 from itertools import product
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from coursekit.viz import inner_layers as viz
-from coursekit.viz import use_style
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def words(axis):

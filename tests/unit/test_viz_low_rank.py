@@ -1,21 +1,12 @@
 """Figures of unit 04: they draw what they are given."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from coursekit.viz import low_rank, use_style
+from coursekit.viz import low_rank
 
-
-@pytest.fixture(autouse=True)
-def style():
-    use_style()
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_direction_sweep_finds_the_smallest_error():

@@ -1,10 +1,7 @@
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 
 from coursekit.measure import Latency
-from coursekit.viz import use_style
 from coursekit.viz.measuring import (
     DRAWINGS,
     Card,
@@ -20,14 +17,7 @@ from coursekit.viz.measuring import (
 )
 from coursekit.viz.style import to_png
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def card(name="original", parameters=200, size=800, flops=1000, ratio=1.0, accuracy=0.8):

@@ -1,6 +1,5 @@
 """The figures of unit 05: what is drawn is what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -9,11 +8,7 @@ from coursekit.compress.pruning import magnitude_mask, sparse_bytes
 from coursekit.viz.pruning import bytes_per_weight, grid, moved, patterns, schedules, sparsity_card
 from coursekit.viz.pruning_results import Cost, Point, accuracy_curves, costs, study_curves
 
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_patterns_dot_what_is_gone():

@@ -1,6 +1,5 @@
 """The figures of unit 06: what is drawn is what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -22,11 +21,7 @@ from coursekit.viz.quantization_results import (
     trade_offs,
 )
 
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def texts(axis):

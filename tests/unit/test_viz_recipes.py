@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-import matplotlib
 import pytest
-from matplotlib import pyplot as plt
 
 from coursekit.distill import Recipe, Stage, Term, distilbert, match_layers, minilm, pkd, theseus, tinybert
-from coursekit.viz import use_style
 from coursekit.viz.recipes import in_words, recipe_panel, recipe_panels
 from coursekit.viz.style import to_png
 from coursekit.viz.towers import FLOOR, GAP, STACK, joins, layer_map
@@ -21,14 +18,7 @@ SIX = {
     "f": minilm(6, 3),
 }
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def lines(axis):

@@ -1,17 +1,12 @@
 """Figures of unit 03 show the numbers they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from coursekit.viz.sentence_pairs import fate, how_pairs_are_made, masking_strip
 from coursekit.viz.sentence_results import by_test, cross_tables, pretraining_arms, probes, teacher_curve
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def said(axis):

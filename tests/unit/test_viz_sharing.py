@@ -1,22 +1,14 @@
 import matplotlib
 import pytest
-from matplotlib import pyplot as plt
 
 from coursekit.measure import Latency, Report
 from coursekit.measure.report import ReportRow
 from coursekit.models import SharingPlan
-from coursekit.viz import PALETTE, sharing, use_style
+from coursekit.viz import PALETTE, sharing
 from coursekit.viz import sharing_results as results
 from coursekit.viz.style import to_png
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def words(axis):

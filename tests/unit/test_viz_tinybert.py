@@ -1,20 +1,10 @@
 """The figures of unit 09: what is drawn is what was given."""
 
-import matplotlib
 import pytest
-from matplotlib import pyplot as plt
 
 from coursekit.viz import tinybert as viz
-from coursekit.viz import use_style
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with matplotlib.rc_context():
-        matplotlib.use("Agg")
-        use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def test_a_loss_over_the_padding():
