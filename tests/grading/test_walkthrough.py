@@ -4,8 +4,10 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from classroom import answer_cells, code_cell, hostile, notebook, partly, write
@@ -57,18 +59,26 @@ def class_of_thirty(folder):
     return expected | {"wrong": 0, "own_way": 15}
 
 
-def run(folder, *options):
+def start(folder, *options):
     """The command as the README has it, from the folder that holds the submissions. With two threads, wherever this
     runs: a task is judged in a fork, which a pool of threads does not survive."""
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "coursekit.cli", "grade", "submissions", "--out", "grades.csv", *options],
         cwd=folder,
         env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "2"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+
+def run(folder, *options):
+    """The command, to its end; what it printed."""
+    process = start(folder, *options)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +111,24 @@ def test_everybody_gets_feedback(graded):
         assert (folder / "grades" / student / "01_parameters.md").is_file()
     text = (folder / "grades" / "wrong" / "01_parameters.md").read_text()
     assert "**0 of 15 points**" in text and "but not the map from E to H" in text
+
+
+def test_a_grader_that_is_killed_loses_no_grade(tmp_path):
+    points = {"a": 0, "b": 7, "c": 13, "d": 15, "e": 4}
+    for student, number in zip(points, (0, 4, 7, 8, 3), strict=True):
+        write(partly(number), tmp_path / "submissions" / student / "01_parameters.ipynb")
+    process, results = start(tmp_path, "--units", "01"), tmp_path / "grades"
+    while not (stored := list(results.glob("*/*.json"))) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in results.glob("*/*.json")}
+    assert set(stored) <= set(before) and len(before) < len(points)
+    assert not (tmp_path / "grades.csv").exists()
+    run(tmp_path, "--units", "01")
+    assert {name: int(row["points"]) for name, row in table(tmp_path).items()} == points
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # kept, not graded anew
 
 
 def test_a_second_run_takes_over_what_is_there(graded):
