@@ -85,7 +85,7 @@ def test_cost_of_a_step_by_hand():
     assert layers.step_cost(theseus(6, 3).stages[0]) == pytest.approx(2 * 1.175 + 0.825, abs=2e-3)
 
 
-@pytest.mark.parametrize("method", layers.METHODS)
+@pytest.mark.parametrize("method", (*layers.METHODS, layers.CONTROL))
 def test_every_method_spends_the_same_compute(method):
     plan = layers.recipe(method, layers.settings(False))
     counts = layers.steps(plan, 450)

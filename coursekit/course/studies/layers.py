@@ -8,7 +8,8 @@ step, so an arm that asks takes fewer steps. Two regimes: few labels, `-200`, wh
 text has its label and the teacher was taught with the same.
 
 Nothing was tuned for any method but MiniLM's random start: one learning rate for all, weights, temperatures and
-schedules as the papers or the recipes' defaults have them.
+schedules as the papers or the recipes' defaults have them. PKD halves its weight between answers and labels, `soft` has
+answers only; `soft-skip` has PKD-Skip's layers with the weight and temperature of `soft`, and tells the two apart.
 """
 
 from typing import Any
@@ -49,12 +50,14 @@ from coursekit.train import evaluate, text_batches
 
 LAYERS = (6, 3)
 METHODS = ("alone", "soft", "pkd-skip", "pkd-last", "theseus", "minilm")
+CONTROL = "soft-skip"
 REGIMES = {"200": "elsewhere", "3000": "3000"}  # labels shown → what the teacher was taught with
-ARMS = (*(f"{method}-{labels}" for labels in REGIMES for method in METHODS), "minilm-random-3000")
+ARMS = (*(f"{method}-{labels}" for labels in REGIMES for method in (*METHODS, CONTROL)), "minilm-random-3000")
 COMPARED = (
     *((f"{method}-{labels}", f"alone-{labels}") for labels in REGIMES for method in METHODS[1:]),
     *((f"{method}-{labels}", f"soft-{labels}") for labels in REGIMES for method in METHODS[2:]),
     *((f"pkd-skip-{labels}", f"pkd-last-{labels}") for labels in REGIMES),
+    *((f"{CONTROL}-{labels}", f"{other}-{labels}") for labels in REGIMES for other in ("soft", "pkd-skip")),
     ("minilm-3000", "minilm-random-3000"),
 )
 SHARES = {"replace": 0.5, "student": 0.5}  # of the compute, in recipes of two stages; the rest is fine-tuning
@@ -80,6 +83,10 @@ def recipe(method: str, settings: Settings) -> Recipe:
         return Recipe("alone", *LAYERS, (Stage("fine-tune", (Term("hard"),)),))
     if method == "soft":
         return soft_and_hard(*LAYERS, alpha=settings["alpha"], temperature=settings["temperature"])
+    if method == CONTROL:
+        return pkd(
+            *LAYERS, which="skip", alpha=settings["alpha"], beta=settings["beta"], temperature=settings["temperature"]
+        )
     if method.startswith("pkd"):
         which = method.removeprefix("pkd-")
         return pkd(*LAYERS, which=which, beta=settings["beta"], temperature=settings["patient_temperature"])
