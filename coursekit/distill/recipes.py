@@ -39,7 +39,7 @@ class Stage:
 
     teacher    who teaches: "teacher", or the name of another model, such as "pretrained" or "assistant"
     student    who learns: "student", or "assistant"
-    schedule   of the learning rate, where the method fixes one
+    schedule   of the learning rate after the warm-up, where the method fixes one
     replacing  Theseus: no one is imitated, the student's layers take the places of the teacher's
     Raises ValueError for no terms, two of one name, or a `replacing` stage with anything but the hard loss.
     """
@@ -111,7 +111,8 @@ def distilbert(
     """soft·L_ce + hard·L_mlm + cosine·L_cos on the last hidden states (Sanh et al. 2019, section 2; weights, T and
     copied layers of the released code). With a classifier the hard loss is that of its labels.
 
-    Depths for which the code copies no layers begin with every (N/M)-th layer.
+    Depths for which the code copies no layers begin with every (N/M)-th layer. Its command also freezes the position
+    embeddings: `student.encoder.embeddings.position.requires_grad_(False)`, for what the caller froze stays frozen.
     """
     copied = "distilbert-init" if (teacher_layers, student_layers) in DISTILBERT_LAYERS else "uniform"
     terms = _weighed(

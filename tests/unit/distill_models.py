@@ -2,13 +2,15 @@
 
 import torch
 
+from coursekit.distill import fresh_student, init_from_teacher
 from coursekit.models import Encoder, SequenceClassifier, TransformerConfig
-from coursekit.train import TextBatches
+from coursekit.train import TextBatches, TrainConfig
 
 SHAPE = TransformerConfig(
     vocab_size=40, hidden_size=24, num_layers=6, num_heads=4, intermediate_size=36, max_positions=24, dropout=0.0
 )
 NARROW = SHAPE.replace(num_layers=3, hidden_size=16, intermediate_size=24)
+FAST = TrainConfig(steps=6, lr=2e-3, precision="fp32", log_every=1, warmup=0.0)
 
 
 def model(kind=SequenceClassifier, config=SHAPE, seed=0, scale=8.0, labels=2):
@@ -36,3 +38,13 @@ def texts(count=24, seed=0, shuffle=None, batch_size=8, **columns):
 
 def weights(module):
     return torch.cat([weight.detach().flatten() for weight in module.parameters()])
+
+
+def narrow(teacher, seed=0):
+    """A student of another width, at random."""
+    return fresh_student(teacher, seed=seed, num_layers=3, hidden_size=16, intermediate_size=24)
+
+
+def start(teacher, recipe, **shape):
+    """A student as its recipe begins it."""
+    return init_from_teacher(teacher, recipe.start) if recipe.start else fresh_student(teacher, num_layers=3, **shape)

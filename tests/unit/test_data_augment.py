@@ -1,5 +1,6 @@
 """TinyBERT's augmentation: what may be replaced, by what, how often; and never outside training."""
 
+import inspect
 import random
 from dataclasses import replace
 
@@ -213,3 +214,9 @@ def test_with_the_real_encoder_and_its_word_table(tokenizer):
     assert all("," in text for text in found[1])
     near = NeighbourProposer(table, tokenizer)
     assert "funnier" in near(["funny"], 0, 15) or "hilarious" in near(["funny"], 0, 15)
+
+
+def test_defaults_are_the_papers():
+    for function in (augment, augment_texts, augment_task):
+        found = inspect.signature(function).parameters
+        assert [found[name].default for name in "pnk"] == [0.4, 20, 15]

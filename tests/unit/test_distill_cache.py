@@ -154,6 +154,7 @@ STALE = {
     "teacher": lambda: (model(seed=1), texts(), tinybert(6, 3), "fp16"),
     "teacher's shape": lambda: (model(config=SHAPE.replace(layer_norm_eps=1e-6)), texts(), tinybert(6, 3), "fp16"),
     "texts": lambda: (model(), texts(seed=1), tinybert(6, 3), "fp16"),
+    "texts' types": lambda: (model(), texts(token_type_ids=[[1] * n for n in texts().lengths]), tinybert(6, 3), "fp16"),
     "asked": lambda: (model(), texts(), pkd(6, 3), "fp16"),
     "stored": lambda: (model(), texts(), tinybert(6, 3), "fp32"),
 }

@@ -388,3 +388,11 @@ def test_patient_loss_at_equality():
     value = patient_loss(s, t)
     value.backward()
     assert value.item() == 0 and not s.grad.any()
+
+
+def test_top_targets_of_a_class_that_cannot_be():
+    s, t = draw(4, 6).requires_grad_(), draw(4, 6, seed=1)
+    t[:, 1] = -math.inf
+    value = top_target_loss(s, top_targets(t, 6))
+    value.backward()
+    assert value.item() == pytest.approx(soft_target_loss(s, t).item(), rel=1e-9) and s.grad.isfinite().all()

@@ -257,3 +257,11 @@ def test_bad_inputs(tiny: TransformerConfig) -> None:
         SequenceClassifier(encoder, 0)
     with pytest.raises(ValueError, match="positions has shape"):
         MaskedLM(encoder)(torch.zeros(1, 4, dtype=torch.long), positions=torch.ones(1, 3).bool())
+
+
+def test_captured_probabilities_are_those_before_dropout(tiny: TransformerConfig) -> None:
+    encoder = Encoder(tiny.replace(dropout=0.5)).train()
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    out = encoder(torch.randint(0, 40, (2, 4)), mask, capture=Capture.all())
+    for scores, probs in zip(out.scores, out.probs, strict=True):
+        torch.testing.assert_close(probs, scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1))
