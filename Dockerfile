@@ -13,7 +13,7 @@ COPY coursekit/__init__.py coursekit/__init__.py
 # A build for the CPU: the default one brings gigabytes of CUDA libraries.
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --constraint constraints.txt \
-        --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu --editable .
+        --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu --editable '.[export]'
 
 # For a JupyterHub: `--build-arg HUB=1` (docs/jupyterhub).
 ARG HUB=

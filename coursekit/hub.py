@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "tokenizer_config.json")
 OLDER_WEIGHTS = "pytorch_model.bin"
 NAME = r"[\w-][\w.-]*(/[\w-][\w.-]*)?"  # bert-base-uncased, google-bert/bert-base-uncased
 
@@ -14,7 +14,8 @@ def checkpoint_folder(source: Path | str) -> Path:
     Only config, weights and tokenizer are fetched, once; afterwards they are in the Hub's own cache. Raises OSError
     where they cannot be had.
     """
-    if isinstance(source, Path) or Path(source).exists() or not re.fullmatch(NAME, source) or source.endswith(".json"):
+    named = isinstance(source, str) and re.fullmatch(NAME, source) and not source.endswith((".json", ".txt"))
+    if not named or Path(source).exists():
         return Path(source)
     from huggingface_hub import snapshot_download
 
@@ -26,6 +27,6 @@ def checkpoint_folder(source: Path | str) -> Path:
         why = " ".join(str(error).split())
         raise OSError(
             f"no folder {source}, and no such checkpoint could be fetched from the Hugging Face Hub ({why[:160]}); "
-            "offline, give a folder with config.json, model.safetensors and tokenizer.json"
+            "offline, give a folder with config.json, model.safetensors and tokenizer.json or vocab.txt"
         ) from None
     return folder

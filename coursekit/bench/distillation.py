@@ -61,7 +61,7 @@ def _arms(width: int, vocab: int, rows: int, shape: dict[str, int], setting: Set
     student = fresh_student(teacher, **shape).to(setting.device)
     projection = nn.Linear(student.config.hidden_size, width, device=setting.device)
     teacher.to(setting.device)
-    arms, slow = {}, "" if has_bf16(setting.device) else no_bf16()
+    arms, slow = {}, "" if has_bf16(setting.device) else no_bf16(setting.device)
     for precision in ("fp32", "bf16"):
         steps, losses = {}, {}
         for name, (asked, loss, batches) in {

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from coursekit.bench.results import ArmResult, Bar, BenchResult, CaseResult, judge, spread, unheld
-from coursekit.measure import Latency, compare, machine
+from coursekit.measure import Latency, compare, machine, peak_memory
 from coursekit.measure.hygiene import threads_set
 
 PACKAGES = ("coursekit", "torch", "transformers", "torchao", "onnxruntime")
@@ -50,6 +50,7 @@ class Arm:
     error   of its output against the baseline's, found before timing
     ideal   how many times as fast as the baseline its FLOPs would make it
     bytes   of its weights as stored
+    texts   that one call works on
     """
 
     call: Callable[[], Any] | None
@@ -57,6 +58,7 @@ class Arm:
     error: float | None = None
     ideal: float | None = None
     bytes: int | None = None
+    texts: int | None = None
 
 
 Arms = dict[str, Arm]
@@ -67,7 +69,8 @@ class Case:
     """A comparison. make(setting) builds models and data, checks that arms compute the same, and returns the arms by
     name, the first the baseline.
 
-    rounds: how often each arm is called; grad: with gradients, as a training step needs.
+    rounds: how often each arm is called; grad: with gradients, as a training step needs; memory: what a call holds at
+    most is measured too, as it always is on a GPU; gpu: says something about a GPU alone, so a CPU leaves it out.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Case:
     rounds: int = 7
     warmup: int = 1
     grad: bool = False
+    memory: bool = False
+    gpu: bool = False
 
 
 def run_cases(
@@ -89,9 +94,12 @@ def run_cases(
 ) -> BenchResult:
     """Run cases one after another. progress(name, number, of) is called before each.
 
+    On a CPU, cases for a GPU become one result at the end that names them and says why they are left out.
     Raises MismatchError, naming the case, if two of its arms do not compute the same.
     """
     started, results = time.perf_counter(), []
+    left = [case for case in cases if case.gpu and setting.device != "cuda"]
+    cases = [case for case in cases if case not in left]
     with threads_set(setting.threads):
         for number, case in enumerate(cases):
             if progress:
@@ -99,6 +107,8 @@ def run_cases(
             results.append(run_case(case, setting))
             gc.collect()
         about = machine()
+    if left:
+        results.append(_left_out(left))
     return BenchResult(
         suite=suite,
         command=command,
@@ -112,20 +122,33 @@ def run_cases(
     )
 
 
+def _left_out(cases: Sequence[Case]) -> CaseResult:
+    """Cases of one kind share the words before the comma."""
+    kinds = ", ".join(dict.fromkeys(case.name.partition(",")[0] for case in cases))
+    why = "--device cuda runs them" if torch.cuda.is_available() else "there is no CUDA device"
+    return CaseResult("for a GPU", f"{len(cases)} cases", why=f"{kinds}; left out: {why}")
+
+
 def run_case(case: Case, setting: Setting) -> CaseResult:
-    """Make a case, time its arms in turn, and hold their ratios to its bars."""
+    """Make a case, time its arms in turn, and hold their ratios to its bars.
+
+    What is not installed, or does not fit into a GPU's memory, leaves the case without arms and says why.
+    """
     started = time.perf_counter()
+    rounds = min(case.rounds, setting.rounds or case.rounds)
     try:
         made = case.make(setting)
-    except Missing as missing:
-        bars = tuple(unheld(bar, str(missing)) for bar in case.bars)
-        return CaseResult(case.name, case.about, bars=bars, why=str(missing))
+        calls = {name: arm.call for name, arm in made.items() if arm.call is not None}
+        times = compare(calls, threads=setting.threads, repeats=rounds, warmup=case.warmup, grad=case.grad)
+        wanted = calls if case.memory or setting.device == "cuda" else {}
+        peaks = {name: peak_memory(call, device=setting.device, grad=case.grad) for name, call in wanted.items()}
     except MismatchError as error:
         raise MismatchError(f"{case.name}: {error}; nothing was timed") from None
-    rounds = min(case.rounds, setting.rounds or case.rounds)
-    calls = {name: arm.call for name, arm in made.items() if arm.call is not None}
-    times = compare(calls, threads=setting.threads, repeats=rounds, warmup=case.warmup, grad=case.grad)
-    arms = tuple(_arm_result(name, arm, times) for name, arm in made.items())
+    except (Missing, torch.OutOfMemoryError) as error:
+        why = str(error) if isinstance(error, Missing) else f"{setting.device} has too little memory for it"
+        bars = tuple(unheld(bar, why) for bar in case.bars)
+        return CaseResult(case.name, case.about, bars=bars, why=why)
+    arms = tuple(_arm_result(name, arm, times, peaks.get(name)) for name, arm in made.items())
     if setting.device == "cpu":
         bars = tuple(judge(bar, {arm.name: arm for arm in arms}) for bar in case.bars)
     else:
@@ -133,8 +156,8 @@ def run_case(case: Case, setting: Setting) -> CaseResult:
     return CaseResult(case.name, case.about, arms, bars, rounds, round(time.perf_counter() - started, 1))
 
 
-def _arm_result(name: str, arm: Arm, times: Mapping[str, Latency]) -> ArmResult:
-    about = {"error": arm.error, "ideal": arm.ideal, "bytes": arm.bytes}
+def _arm_result(name: str, arm: Arm, times: Mapping[str, Latency], peak: int | None) -> ArmResult:
+    about = {"error": arm.error, "ideal": arm.ideal, "bytes": arm.bytes, "peak": peak, "texts": arm.texts}
     if arm.call is None:
         return ArmResult(name, arm.why or "not available", **about)
     time, first = times[name], next(iter(times.values()))
@@ -169,10 +192,23 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def near(call: Callable[[], Tensor], expected: Tensor, what: str, *, within: float) -> Arm:
+    """An arm with its relative error. Raises MismatchError if that is above `within`, or not a number."""
+    error = relative_error(call(), expected)
+    if not error <= within:
+        raise MismatchError(f"{what} is {error:.2g} off, relative to all of it; rounding explains {within:g}")
+    return Arm(call, error=error)
+
+
 def attempt(make: Callable[[], Arm], what: str) -> Arm:
-    """An arm of somebody else's making, or of a compiler's: what it raises becomes the reason why it is not there."""
+    """An arm of somebody else's making, or of a compiler's: what it raises becomes the reason why it is not there.
+
+    A MismatchError is none: what runs and computes something else must not go unseen.
+    """
     try:
         return make()
+    except MismatchError:
+        raise
     except Exception as error:  # whatever another library says when it cannot
         lines = str(error).strip().splitlines() or [""]
         text = str(error) if isinstance(error, Missing) else f"{what}: {type(error).__name__}: {lines[0]:.120}"

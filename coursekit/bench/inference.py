@@ -10,23 +10,17 @@ from torch import Tensor, nn
 
 from coursekit.bench.csr import to_csr
 from coursekit.bench.frame import Arm, Arms, Case, Missing, Setting, attempt, relative_error, require_close
-from coursekit.bench.peers import compiled, no_bf16, onnx_sessions, torchao_int8
+from coursekit.bench.peers import compiled, hugging_face, no_bf16, onnx_sessions, torchao_int8
 from coursekit.bench.results import Bar
+from coursekit.bench.shapes import MINILM, MODELS, config_of, make_encoder, make_inputs, named, states
 from coursekit.compress.lowrank import LowRankLinear, compress, plan_ranks
 from coursekit.compress.pruning import apply_masks, drop_layers, finalize, magnitude_masks, prune_ffn, prune_heads
 from coursekit.compress.quantization import quantize_model
-from coursekit.data import Tokenizer, fetch, load_task
 from coursekit.measure import count_flops, stored_bytes
-from coursekit.models import Encoder, SharingPlan, TransformerConfig, from_huggingface
+from coursekit.models import Encoder, SharingPlan, TransformerConfig
 from coursekit.train import has_bf16
 
 DENSE = "dense, fp32"
-MINILM = "MiniLM 6 × 384"
-MODELS = {
-    "tiny 4 × 256": TransformerConfig(30522, 256, 4, 4, 1024),
-    MINILM: TransformerConfig(30522, 384, 6, 12, 1536),
-    "BERT-base 12 × 768": TransformerConfig(30522, 768, 12, 12, 3072),
-}
 SHAPES = ((1, 8), (1, 128), (8, 64), (32, 32))
 ROUNDS = {(1, 8): 25, (1, 128): 11}  # short calls are repeated more often
 
@@ -57,12 +51,12 @@ def case(
     model: str | TransformerConfig, batch: int, length: int, methods: Iterable[str], *, bars: bool = False
 ) -> Case:
     """One model on `batch` texts of `length` tokens: dense, and as each of the methods makes it."""
-    config = MODELS[model] if isinstance(model, str) else model
+    config = config_of(model)
     chosen = {name: METHODS[name] for name in methods}
 
     def make(setting: Setting) -> Arms:
-        dense, inputs = _encoder(config).to(setting.device), _inputs(config, batch, length, setting.device)
-        arms = {DENSE: Arm(partial(_states, dense, *inputs), error=0.0, bytes=stored_bytes(dense))}
+        dense, inputs = make_encoder(config).to(setting.device), make_inputs(config, batch, length, setting.device)
+        arms = {DENSE: Arm(partial(states, dense, *inputs), error=0.0, bytes=stored_bytes(dense))}
         for method in chosen.values():
             arms |= method(dense, inputs, setting)
         return arms
@@ -70,7 +64,7 @@ def case(
     held = tuple(_bars(config, batch, length)) if bars else ()
     rounds = ROUNDS.get((batch, length), 7)
     return Case(
-        f"{_named(model)}, {batch} × {length}", "one forward pass against the dense one", make, held, rounds=rounds
+        f"{named(model)}, {batch} × {length}", "one forward pass against the dense one", make, held, rounds=rounds
     )
 
 
@@ -92,20 +86,20 @@ def _bars(config: TransformerConfig, batch: int, length: int) -> list[Bar]:
 
 def sharing_case(model: str | TransformerConfig, batch: int, length: int, rounds: int | None = None) -> Case:
     """The same computation with one block for all depths: fewer weights, as much work (bar 6)."""
-    config = MODELS[model] if isinstance(model, str) else model
+    config = config_of(model)
 
     def make(setting: Setting) -> Arms:
-        inputs, arms = _inputs(config, batch, length, setting.device), {}
+        inputs, arms = make_inputs(config, batch, length, setting.device), {}
         for name, plan in {"unshared": None, "all shared": SharingPlan.all(config.num_layers)}.items():
-            encoder = _encoder(config.replace(sharing=plan)).to(setting.device)
-            arms[name] = Arm(partial(_states, encoder, *inputs), bytes=stored_bytes(encoder))
+            encoder = make_encoder(config.replace(sharing=plan)).to(setting.device)
+            arms[name] = Arm(partial(states, encoder, *inputs), bytes=stored_bytes(encoder))
         return arms
 
-    what = f"sharing is no faster and no slower, {_named(model)}, {batch} × {length}"
+    what = f"sharing is no faster and no slower, {named(model)}, {batch} × {length}"
     reason = "a cache that holds the shared weights and not all of the others makes a difference"
     bars = (Bar(6, what, ("all shared",), "unshared", 0.9, 1.1, reason=reason),) if batch >= 8 and length >= 64 else ()
     about = "all layers one block (ALBERT) against twelve or six of their own: memory is saved, time is not"
-    name = f"sharing, {_named(model)}, {batch} × {length}"
+    name = f"sharing, {named(model)}, {batch} × {length}"
     return Case(name, about, make, bars, rounds=rounds or ROUNDS.get((batch, length), 7))
 
 
@@ -114,15 +108,28 @@ def sharing_case(model: str | TransformerConfig, batch: int, length: int, rounds
 
 def _made(name: str, model: nn.Module, dense: Encoder, inputs: tuple[Tensor, ...], **about: float) -> dict[str, Arm]:
     """An arm for a changed model: its error against the dense one, and the bytes it would be stored in."""
-    call = partial(_states, model, *inputs)
+    call = partial(states, model, *inputs)
     with torch.inference_mode():
-        error = relative_error(call(), _states(dense, *inputs))
+        error = relative_error(call(), states(dense, *inputs))
     return {name: Arm(call, error=error, bytes=stored_bytes(model), **about)}
+
+
+def _hugging_face(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
+    """The same weights in the library that most would use."""
+
+    def make() -> Arm:
+        theirs = hugging_face(dense).to(setting.device)
+        with torch.inference_mode():
+            found, expected = theirs(*inputs).last_hidden_state, states(dense, *inputs)
+        require_close("a state of Hugging Face's", found, expected, within=1e-4 if setting.device == "cpu" else 1e-3)
+        return Arm(lambda: theirs(*inputs).last_hidden_state, error=relative_error(found, expected))
+
+    return {"Hugging Face, fp32": attempt(make, "Hugging Face")}
 
 
 def _bf16(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapping[str, Arm]:
     if not has_bf16(setting.device):
-        return {"dense, bf16": Arm(None, no_bf16())}
+        return {"dense, bf16": Arm(None, no_bf16(setting.device))}
     return _made("dense, bf16", copy.deepcopy(dense).bfloat16(), dense, inputs)
 
 
@@ -155,8 +162,8 @@ def _masks(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mapp
     arms = {}
     for form, model in forms.items():
         with torch.inference_mode():
-            expected = _states(forms["dense"], *inputs)
-            require_close(f"90 % zeros, {form}", _states(model, *inputs), expected, within=1e-4)
+            expected = states(forms["dense"], *inputs)
+            require_close(f"90 % zeros, {form}", states(model, *inputs), expected, within=1e-4)
         arms |= _made(f"90 % zeros, {form}", model, dense, inputs)
     return arms
 
@@ -217,7 +224,7 @@ def _onnx(dense: Encoder, inputs: tuple[Tensor, ...], setting: Setting) -> Mappi
         missing = attempt(partial(_raise, error), "ONNX Runtime")
         return dict.fromkeys(names.values(), missing)
     with torch.inference_mode():
-        expected = _states(dense, *inputs)
+        expected = states(dense, *inputs)
     require_close("the exported graph", sessions["fp32"][0](), expected, within=1e-3)
     return {
         names[kind]: Arm(call, error=relative_error(call(), expected), bytes=size)
@@ -230,6 +237,7 @@ def _raise(error: Exception) -> Arm:
 
 
 METHODS: dict[str, Make] = {
+    "hugging face": _hugging_face,
     "bf16": _bf16,
     "low rank": _low_rank,
     "masks": _masks,
@@ -241,33 +249,3 @@ METHODS: dict[str, Make] = {
     "onnx": _onnx,
 }
 OTHERS = ("int8 compiled", "torchao", "onnx")  # slow to prepare
-
-
-def _encoder(config: TransformerConfig) -> Encoder:
-    """The real MiniLM encoder for its own shape, else random weights, whose values cost and save nothing.
-
-    Errors are another matter: those of random weights show that a method works, not what it does to a trained model.
-    """
-    if config == MODELS[MINILM]:
-        return from_huggingface(fetch("minilm"))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Encoder(config).eval()
-
-
-def _inputs(config: TransformerConfig, batch: int, length: int, device: str) -> tuple[Tensor, ...]:
-    """Full rows: real sentences in a row for MiniLM, else random ids."""
-    if config == MODELS[MINILM]:
-        texts = Tokenizer(fetch("minilm")).encode(load_task("rotten-tomatoes").test.texts)
-        tokens = torch.tensor([token for text in texts for token in text][: batch * length])
-        return (tokens.view(batch, length).to(device),)
-    generator = torch.Generator().manual_seed(1)
-    return (torch.randint(1, config.vocab_size, (batch, length), generator=generator).to(device),)
-
-
-def _states(model: nn.Module, *inputs: Tensor) -> Tensor:
-    return model(*inputs).last_hidden
-
-
-def _named(model: str | TransformerConfig) -> str:
-    return model if isinstance(model, str) else f"{model.num_layers} × {model.hidden_size}"

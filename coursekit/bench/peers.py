@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from coursekit.bench.frame import Missing
+from coursekit.export import to_huggingface
 from coursekit.measure import cpu_name
+from coursekit.models import Encoder
 
 
 def transformers() -> ModuleType:
@@ -22,9 +24,17 @@ def transformers() -> ModuleType:
     return _imported("transformers")
 
 
-def no_bf16() -> str:
-    """Why bf16 arms are left out."""
-    return f"{cpu_name()} does not multiply in bfloat16; emulated it is slower than fp32"
+def hugging_face(encoder: Encoder) -> nn.Module:
+    """Their model with our weights, written and read as anybody would. Raises Missing without transformers."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, quiet():
+        library = transformers()
+        return library.AutoModel.from_pretrained(to_huggingface(encoder, Path(folder) / "model")).eval()
+
+
+def no_bf16(device: str = "cpu") -> str:
+    """Why bf16 arms are left out on a device."""
+    name = cpu_name() if device == "cpu" else torch.cuda.get_device_name(device)
+    return f"{name} does not multiply in bfloat16; emulated it is slower than fp32"
 
 
 def compiled(model: nn.Module, inputs: Sequence[Tensor]) -> nn.Module:

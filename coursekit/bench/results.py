@@ -41,7 +41,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Seconds of each call; times as fast as the baseline: median over rounds of the quotient, and its quartiles."""
+    """Seconds of each call; times as fast as the baseline: median over rounds of the quotient, and its quartiles.
+
+    bytes: of the weights as stored; peak: bytes that a call held at once beyond them; texts: that a call works on.
+    """
 
     name: str
     why: str = ""
@@ -53,6 +56,8 @@ class ArmResult:
     error: float | None = None
     ideal: float | None = None
     bytes: int | None = None
+    peak: int | None = None
+    texts: int | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 
 from coursekit.bench.distillation import distillation_cases
 from coursekit.bench.frame import Case, Setting, run_cases
+from coursekit.bench.gpu import gpu_inference_cases, gpu_training_cases
 from coursekit.bench.inference import inference_cases
 from coursekit.bench.results import BenchResult
 from coursekit.bench.training import training_cases
@@ -13,10 +14,10 @@ from coursekit.errors import unknown_name
 
 Suite = Callable[[bool], list[Case]]
 
-# Name → the suite's cases, of all shapes or of the default ones.
+# Name → the suite's cases, of all shapes or of the default ones; those for a GPU last.
 SUITES: dict[str, Suite] = {
-    "training": training_cases,
-    "inference": inference_cases,
+    "training": lambda full: [*training_cases(full), *gpu_training_cases(full)],
+    "inference": lambda full: [*inference_cases(full), *gpu_inference_cases(full)],
     "distillation": distillation_cases,
 }
 ALL = "all"
@@ -34,6 +35,7 @@ def run_bench(
 ) -> BenchResult:
     """Time a suite, or "all" of them: every arm of a case in turn in one run, ratios per round, verdicts on the bars.
 
+    A CPU leaves out the cases that are for a GPU; the last result names them.
     full: every shape and more rounds; the default takes about six minutes on a quiet CPU of two cores. rounds: at most
     so many. threads: of the CPU; the bars are stated for 1. progress(case, number, of) is called before each case.
     Raises ValueError for an unknown suite or device, a GPU that is not there, or arms that do not compute the same.

@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 from coursekit.bench.encoding import encoding_case
-from coursekit.bench.frame import Arm, Arms, Case, Setting, require_close
+from coursekit.bench.frame import Arm, Arms, Case, Missing, Setting, require_close
 from coursekit.bench.peers import no_bf16, transformers
 from coursekit.bench.results import Bar
 from coursekit.data import Tokenizer, TokenStore, fetch, load_task, mask_tokens
@@ -22,13 +23,25 @@ from coursekit.train.step import Stepper
 SPECIAL = range(5)  # ids that are never hidden: as in BERT's vocabulary, but in a row
 LR = 1e-5
 CLIP = 1.0
+VOCAB = 30522
+SHAPES = (
+    {"layers": 2, "hidden": 128, "batch": 16, "length": 128},
+    {"layers": 6, "hidden": 384, "batch": 8, "length": 128},
+    {"layers": 12, "hidden": 768, "batch": 4, "length": 128},
+)
+STATE = 16  # bytes of a weight that is trained: itself, its gradient, two moments
 
 
 def training_cases(full: bool = False) -> list[Case]:
-    """The suite: masked-LM steps (bar 2), short sentences (bar 1), optimizer, tokens. `full`: more texts and rounds."""
+    """The suite: masked-LM steps (bar 2), short sentences (bar 1), optimizer, tokens.
+
+    `full`: more texts and rounds, and masked-LM steps of models from tiny to BERT-base.
+    """
     shape = {"layers": 4, "hidden": 256, "batch": 16, "length": 128}
     bars = {8192: (1.5, 2.2), 30522: (2.7, 4.0)}
     cases = [masked_lm_case(vocab, *bars[vocab], **shape, rounds=9 if full else 5) for vocab in bars]
+    if full:
+        cases += [shape_case(**shape) for shape in SHAPES]
     return [*cases, encoding_case(512 if full else 96, rounds=5), optimizer_case(), tokens_case(8000 if full else 2000)]
 
 
@@ -38,7 +51,7 @@ def masked_lm_case(
     """One training step (forward, backward, clipping, AdamW) on the same weights and the same batch."""
     name = f"masked-LM step, V {vocab:,}"
     about = f"{layers} layers × {hidden}, {batch} × {length} tokens, 15 % masked, no dropout, fused AdamW, clipped at 1"
-    make = partial(_masked_lm_arms, vocab, layers, hidden, batch, length)
+    make = partial(masked_lm_arms, vocab, layers, hidden, batch, length)
     reason = "how much of a step is the vocabulary product depends on the machine's kernels"
     held = partial(Bar, 2, against="Hugging Face, fp32", reason=reason)
     bars = (
@@ -48,8 +61,21 @@ def masked_lm_case(
     return Case(name, about, make, bars, rounds=rounds, grad=True)
 
 
-def _masked_lm_arms(vocab: int, layers: int, hidden: int, rows: int, length: int, setting: Setting) -> Arms:
-    batch = _batch(vocab, rows, length, setting.device)
+def shape_case(*, layers: int, hidden: int, batch: int, length: int, vocab: int = VOCAB) -> Case:
+    """The same step at another shape, with the memory it takes, and held to no bar."""
+    about = f"V {vocab:,}, 15 % masked, no dropout, fused AdamW, clipped at 1"
+    make = partial(masked_lm_arms, vocab, layers, hidden, batch, length)
+    name = f"masked-LM step, {layers} × {hidden}, {batch} × {length} tokens"
+    return Case(name, about, make, rounds=3, grad=True, memory=True)
+
+
+def masked_lm_arms(vocab: int, layers: int, hidden: int, rows: int, length: int, setting: Setting) -> Arms:
+    """Their step and ours, in fp32 and bf16, on the same weights: four models, compared before they are timed.
+
+    Raises Missing if the memory that is free does not hold them.
+    """
+    _require_memory(4 * STATE * (vocab * hidden + 12 * layers * hidden**2), setting.device)
+    batch = masked_batch(vocab, rows, length, setting.device)
     ours, theirs = {}, {}
     for precision in ("fp32", "bf16"):
         theirs[precision] = _their_model(vocab, layers, hidden, length).to(setting.device)
@@ -61,7 +87,7 @@ def _masked_lm_arms(vocab: int, layers: int, hidden: int, rows: int, length: int
     difference = require_close("the loss", loss, their_loss, within=1e-4)
     require_close("the gradient norm", norm, their_norm, within=1e-3 * max(1.0, float(their_norm)))
     require_close("the loss in bf16", own["bf16"]()[0], their_loss, within=0.03)
-    slow = "" if has_bf16(setting.device) else no_bf16()
+    slow = "" if has_bf16(setting.device) else no_bf16(setting.device)
     return {
         "Hugging Face, fp32": Arm(steps["fp32"]),
         "ours, fp32": Arm(own["fp32"], error=difference),
@@ -70,8 +96,14 @@ def _masked_lm_arms(vocab: int, layers: int, hidden: int, rows: int, length: int
     }
 
 
-def _batch(vocab: int, rows: int, length: int, device: str) -> dict[str, Tensor]:
-    """Full rows of random ids, 15 % of them hidden: time does not depend on what they say."""
+def _require_memory(needed: int, device: str) -> None:
+    free = psutil.virtual_memory().available if device == "cpu" else needed  # a GPU says itself what it cannot hold
+    if needed > free:
+        raise Missing(f"its models need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+
+
+def masked_batch(vocab: int, rows: int, length: int, device: str) -> dict[str, Tensor]:
+    """Full rows (rows, length) of random ids, 15 % of them hidden: time does not depend on what they say."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(len(SPECIAL), vocab, (rows, length), generator=generator)
     hidden, labels = mask_tokens(ids, special_ids=SPECIAL, mask_id=4, vocab_size=vocab, generator=generator)
@@ -116,14 +148,19 @@ def _their_step(model: nn.Module, batch: dict[str, Tensor], precision: str) -> C
 
 def _our_step(model: MaskedLM, batch: dict[str, Tensor], precision: str) -> Callable[[], tuple[float, float]]:
     """A step of the training loop itself."""
-    config = TrainConfig(steps=1, lr=LR, clip=CLIP, precision=precision)
-    stepper = Stepper(model, masked_lm_loss, config, start_accelerator(), batch["input_ids"].device)
+    stepper = our_stepper(model, precision)
 
     def step() -> tuple[float, float]:
         sums, norm = stepper.step([batch], LR)
         return sums["loss"] / sums["items"], norm
 
     return step
+
+
+def our_stepper(model: MaskedLM, precision: str) -> Stepper:
+    """What takes the steps of the training loop, for a masked LM where it is."""
+    config = TrainConfig(steps=1, lr=LR, clip=CLIP, precision=precision)
+    return Stepper(model, masked_lm_loss, config, start_accelerator(), next(model.parameters()).device)
 
 
 def optimizer_case(config: TransformerConfig | None = None) -> Case:

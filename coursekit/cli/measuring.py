@@ -1,5 +1,6 @@
 """Commands that count and measure."""
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -68,7 +69,10 @@ def bench(
         if case.why:
             print(f"not on this machine: {case.why}\n")
             continue
-        table(ARM_COLUMNS, arm_rows(case), right=ARM_COLUMNS[1:])
+        rows = arm_rows(case)
+        kept = [place for place, _ in enumerate(ARM_COLUMNS) if any(row[place] for row in rows)]
+        columns = tuple(ARM_COLUMNS[place] for place in kept)
+        table(columns, [tuple(row[place] for place in kept) for row in rows], right=columns[1:])
         print()
     table(BAR_COLUMNS, bar_rows(result), right=("measured", "quartiles"))
     print(f"\n{result.command}, {result.seconds:.0f} s, {result.date}; {result.machine}")
@@ -111,11 +115,14 @@ def plan(
 def study(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="As sharing; lists them without.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One seed on toy settings, to see that it works.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="Run nothing: what the course came with.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run what is left of a long experiment, or list them."""
-    from coursekit.course.studies import list_studies, run_study
+    from coursekit.course.studies import find_study, list_studies, run_study, stored_study
 
+    if stored and (quick or name is None):
+        raise ValueError("--stored shows one study as it is: it needs a NAME, and goes without --quick")
     if name is None:
         if as_json:
             print_json([asdict(each) for each in list_studies()])
@@ -123,8 +130,14 @@ def study(
             rows = [(e.name, e.title, f"{e.minutes} min", e.stored or "not run") for e in list_studies()]
             table(("study", "title", "time", "stored"), rows, right=("time",))
         return
-    file = run_study(name, quick=quick)
+    file = stored_study(name) if stored else run_study(name, quick=quick)
+    summary = file.read_text(encoding="utf-8")
     if as_json:
-        print(file.read_text(encoding="utf-8"))
-    else:
-        print(file)
+        print(summary)
+        return
+    print(file)
+    if (tabulate := find_study(name).table) and not quick:
+        found = tabulate(json.loads(summary))
+        print()
+        table(found.columns, found.rows, right=found.columns[1:])
+        print(f"\n{found.note}")

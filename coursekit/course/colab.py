@@ -60,8 +60,9 @@ def missing(requirements: list[str]) -> list[str]:
 
 
 def install(root: Path) -> None:
-    """Install the checkout at `root`, and of what it asks for only what is missing. Raises CalledProcessError."""
-    asked = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    """Install the checkout at `root`, and of what the lessons need only what is missing. Raises CalledProcessError."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["export"]  # lesson 10 exports
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
     if lines := missing(asked):
         subprocess.run([*pip, *lines], check=True)

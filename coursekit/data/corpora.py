@@ -21,11 +21,11 @@ T = TypeVar("T")
 class Split:
     """Texts with their labels (an index into `Task.labels`) and groups (the film a snippet is about).
 
-    second: where a label is about two texts, the other one of each.
+    labels: of a regression, the scores. second: where a label is about two texts, the other one of each.
     """
 
     texts: list[str]
-    labels: list[int]
+    labels: list[int] | list[float]
     groups: list[str]
     second: list[str] | None = None
 
@@ -56,7 +56,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task. `labels[k]` is the name of label k; no group is in two of the splits."""
+    """A classification task, or with one name in `labels` a regression. `labels[k]` is the name of label k, that of
+    the model's output k; no group is in two of the splits.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -94,7 +96,7 @@ def load_task(name: Path | str, *, labels: Sequence[str] | None = None) -> Task:
     if path.is_dir():
         return glue.glue_task(path)
     if name in glue.GLUE:
-        return glue.glue_task(glue.fetch_glue(name))
+        return glue.glue_task(glue.fetch_glue(name), name)
     if name not in _TASKS:
         raise unknown_name("task", str(name), [*_TASKS, *glue.GLUE])
     return _TASKS[name]()

@@ -10,33 +10,42 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from coursekit.files import atomic_file
 from coursekit.hub import checkpoint_folder
 
+# Names of padding, mask, first token, separator and unknown piece: BERT's, then ALBERT's where it has another.
+NAMES = (("[PAD]", "<pad>"), ("[MASK]",), ("[CLS]",), ("[SEP]",), ("[UNK]", "<unk>"))
+
 
 class Tokenizer:
-    """A BERT-style tokenizer from a `tokenizer.json`, a folder that holds one, or a name on the Hugging Face Hub.
+    """The tokenizer of a BERT, ALBERT or DistilBERT: a `tokenizer.json`, an older `vocab.txt`, a folder that holds
+    one, or a name on the Hugging Face Hub.
 
-    The file's own padding and truncation are switched off: `pad` pads, `max_length` truncates.
+    The file's own padding and truncation are switched off: `pad` pads, `max_length` truncates. A `vocab.txt` is
+    WordPiece, lower-cased unless the `tokenizer_config.json` beside it says no.
 
     Attributes: `pad_id mask_id cls_id sep_id unk_id`; `special_ids`, all of them in order; `vocab_size`;
     `max_positions`, from the `config.json` beside the file, else 512. Raises FileNotFoundError if there is no
     such file, OSError for a name that cannot be fetched, ValueError if it is damaged or lacks one of [PAD] [MASK]
-    [CLS] [SEP] [UNK].
+    [CLS] [SEP] [UNK] (ALBERT's <pad> and <unk> will do).
     """
 
     def __init__(self, folder_or_file: Path | str):
         path = checkpoint_folder(folder_or_file)
         file = path / "tokenizer.json" if path.is_dir() else path
+        if path.is_dir() and not file.is_file() and (path / "vocab.txt").is_file():
+            file = path / "vocab.txt"
         if not file.is_file():
-            raise FileNotFoundError(f"no tokenizer at {file}: expected a tokenizer.json or a folder with one")
+            raise FileNotFoundError(
+                f"no tokenizer at {file}: expected a tokenizer.json, a vocab.txt or a folder with one"
+            )
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+            older = file.name == "vocab.txt"
+            self._tokenizer = _wordpiece(file) if older else tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"{file} is not a tokenizer file: {error}") from error
         self._tokenizer.no_padding()
-        names = ("[PAD]", "[MASK]", "[CLS]", "[SEP]", "[UNK]")
-        missing = [name for name in names if self._tokenizer.token_to_id(name) is None]
-        if missing:
+        ids = [[i for name in names if (i := self._tokenizer.token_to_id(name)) is not None] for names in NAMES]
+        if missing := [names[0] for names, found in zip(NAMES, ids, strict=True) if not found]:
             raise ValueError(f"the tokenizer in {file} has no {' '.join(missing)}")
-        self.pad_id, self.mask_id, self.cls_id, self.sep_id, self.unk_id = map(self._tokenizer.token_to_id, names)
+        self.pad_id, self.mask_id, self.cls_id, self.sep_id, self.unk_id = (found[0] for found in ids)
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = tuple(sorted(i for i, token in added.items() if token.special))
         self.vocab_size = self._tokenizer.get_vocab_size()
@@ -96,6 +105,20 @@ class Tokenizer:
             if not 0 <= i < self.vocab_size:
                 raise ValueError(f"id {i} is outside the vocabulary of {self.vocab_size}")
         return ids
+
+
+def _wordpiece(vocabulary: Path) -> tokenizers.Tokenizer:
+    """BERT's tokenizer from one piece a line, cased and accented as the tokenizer_config.json beside it says."""
+    pieces = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    config = vocabulary.with_name("tokenizer_config.json")
+    about = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    tokenizer = tokenizers.BertWordPieceTokenizer(
+        {piece: number for number, piece in enumerate(pieces)},
+        lowercase=about.get("do_lower_case", True),
+        strip_accents=about.get("strip_accents"),
+        handle_chinese_chars=about.get("tokenize_chinese_chars", True),
+    )
+    return tokenizers.Tokenizer.from_str(tokenizer.to_str())
 
 
 SPECIAL = ("[PAD]", "[START]", "[END]", "[UNK]")

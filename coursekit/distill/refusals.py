@@ -72,6 +72,8 @@ def _check_layers(term: Term, student: Encoder, teacher: Encoder) -> None:
 def _check_logits(term: Term, student: nn.Module, teacher: nn.Module) -> None:
     if isinstance(student, Encoder):
         raise ValueError(f"{term.name!r} needs a student with a head, got an Encoder")
+    if term.kind in ("hard", "soft") and getattr(student, "num_labels", 2) < 2:
+        raise ValueError(f"{term.kind!r} of a single label says nothing; for a regression use a term of kind 'logits'")
     if term.kind == "hard":
         return
     if isinstance(teacher, Encoder) or is_masked_lm(teacher) != is_masked_lm(student):
@@ -82,8 +84,6 @@ def _check_logits(term: Term, student: nn.Module, teacher: nn.Module) -> None:
     classes = _classes(teacher), _classes(student)
     if classes[0] != classes[1]:
         raise ValueError(f"the teacher tells {classes[0]} labels apart, the student {classes[1]}")
-    if term.kind == "soft" and classes[0] < 2:
-        raise ValueError("soft targets of a single label say nothing; for a regression use a term of kind 'logits'")
     if term.top_k is not None and not 0 < term.top_k <= classes[0]:
         raise ValueError(f"top_k must be 1 to {classes[0]}, the number of classes, got {term.top_k}")
 

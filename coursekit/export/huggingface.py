@@ -211,7 +211,8 @@ def _labels(model: SequenceClassifier, labels: Sequence[str] | None) -> dict[str
     names = list(labels) if labels is not None else [f"LABEL_{number}" for number in range(model.num_labels)]
     if len(set(names)) != model.num_labels or len(names) != model.num_labels:
         raise ValueError(f"the model has {model.num_labels} labels, their names are {names}")
-    return {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    about = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    return about | ({"problem_type": "regression"} if model.num_labels == 1 else {})
 
 
 def _tensors(model: Model, family: str) -> dict[str, Tensor]:

@@ -71,6 +71,9 @@ _HEADS = {
 }
 # The output table is the input table, the output bias is `head.bias`; position numbers are not weights.
 _TIED = r"(cls\.)?predictions\.decoder\.(weight|bias)|vocab_projector\.weight|.*position_ids"
+# Heads of a pretraining's second task (BERT's NSP, ALBERT's SOP) and TinyBERT's maps to its teacher's width.
+_LEFT_BEHIND = r"cls\.seq_relationship\..*|sop_classifier\..*|fit_denses?\..*"
+_OLD_NORM = {".gamma": ".weight", ".beta": ".bias"}  # TensorFlow's names, in checkpoints such as bert-base-uncased
 
 
 def from_huggingface(source: nn.Module | Path | str) -> Encoder | MaskedLM | SequenceClassifier:
@@ -78,7 +81,8 @@ def from_huggingface(source: nn.Module | Path | str) -> Encoder | MaskedLM | Seq
 
     source: a transformers model, or a folder with its `config.json` and `model.safetensors` or, from older days,
     `pytorch_model.bin`; or a name on the Hugging Face Hub, such as "bert-base-uncased", whose files are fetched once.
-    Outputs are equal to rounding; the result is in evaluation mode. Raises ValueError for another architecture, an
+    Outputs are equal to rounding; the result is in evaluation mode. What only a pretraining needs, a head for sentence
+    pairs or TinyBERT's maps, is left behind. Raises ValueError for another architecture, an
     untied output table, or weights that do not fit the config, OSError for a name that cannot be fetched.
     """
     if isinstance(source, nn.Module):
@@ -103,10 +107,16 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _convert(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Encoder | MaskedLM | SequenceClassifier:
-    family = config.get("model_type")
+    first_words = [name.split(".")[0] for name in tensors]  # old configs do not say which model they are of
+    family = config.get("model_type") or next((word for word in first_words if word in _CONFIGS), None)
     if family not in _CONFIGS:
         raise unknown_name("model type", family, _CONFIGS)
     tensors = {re.sub(rf"^{family}\.", "", name): tensor for name, tensor in tensors.items()}
+    tensors = {
+        re.sub(r"\.(gamma|beta)$", lambda found: _OLD_NORM[found[0]], name): tensor
+        for name, tensor in tensors.items()
+        if not re.fullmatch(_LEFT_BEHIND, name)
+    }
     _refuse_unsupported(config, tensors)
     ours = _CONFIGS[family](config, pooler=any(name.startswith("pooler.") for name in tensors))
     renamed = _rename(family, ours, tensors)
@@ -159,7 +169,7 @@ def _distilbert_config(config: Mapping[str, Any], pooler: bool) -> TransformerCo
         "hidden_act": "activation",
         "hidden_dropout_prob": "dropout",
     }
-    common = _common({"layer_norm_eps": 1e-12, **config, **{ours: config[theirs] for ours, theirs in names.items()}})
+    common = _common({**config, **{ours: config[theirs] for ours, theirs in names.items()}})
     return TransformerConfig(num_layers=config["n_layers"], token_types=0, pooler=pooler, **common)
 
 
@@ -173,7 +183,7 @@ def _common(config: Mapping[str, Any]) -> dict[str, Any]:
         "intermediate_size": config["intermediate_size"],
         "dropout": config["hidden_dropout_prob"],
         "activation": ACTIVATION_NAMES[config["hidden_act"]],
-        "layer_norm_eps": config["layer_norm_eps"],
+        "layer_norm_eps": config.get("layer_norm_eps", 1e-12),
         "max_positions": config["max_position_embeddings"],
         "pad_id": config.get("pad_token_id") or 0,
     }

@@ -69,7 +69,8 @@ class MaskedLM(nn.Module):
 
 
 class SequenceClassifier(nn.Module):
-    """An encoder whose first token decides a label: dropout, then one linear layer on the pooled state.
+    """An encoder whose first token decides a label: dropout, then one linear layer on the pooled state. One label is a
+    regression: the logit is the score.
 
     Without a pooler, a dense layer with ReLU of its own stands in for it (DistilBERT).
     """

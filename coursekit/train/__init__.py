@@ -2,7 +2,7 @@
 
 from coursekit.train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from coursekit.train.config import TrainConfig, learning_rate, make_optimizer
-from coursekit.train.evaluation import evaluate, predict
+from coursekit.train.evaluation import evaluate, predict, regression_metrics
 from coursekit.train.loop import train
 from coursekit.train.pieces import Batches, DivergedError, Frozen, Loss, LossFunction, TrainResult
 from coursekit.train.pretrain import MaskedBatches, masked_lm_loss, masked_lm_metrics, rows_of_tokens
@@ -18,7 +18,7 @@ from coursekit.train.teacher import (
     pretrained_encoder,
     text_batches,
 )
-from coursekit.train.text import TextBatches, classification_loss, inputs
+from coursekit.train.text import TextBatches, classification_loss, inputs, regression_loss
 
 __all__ = [
     "Batches",
@@ -50,6 +50,8 @@ __all__ = [
     "pair_batches",
     "predict",
     "pretrained_encoder",
+    "regression_loss",
+    "regression_metrics",
     "rows_of_tokens",
     "save_checkpoint",
     "score_pairs",

@@ -12,7 +12,7 @@ from coursekit.models import Encoder
 from coursekit.train.pieces import Batches, LossFunction, epoch_of
 from coursekit.train.runtime import autocast
 from coursekit.train.step import Sums, add
-from coursekit.train.text import TextBatches, inputs
+from coursekit.train.text import TextBatches, inputs, regression_loss
 
 
 def evaluate(
@@ -44,6 +44,22 @@ def predict(model: nn.Module, batches: TextBatches, *, precision: str = "fp32") 
             rows += numbers
             logits.append(model(*inputs(send_to_device(batch, device))).logits.float().cpu())
     return torch.cat(logits)[torch.tensor(rows).argsort()]
+
+
+def regression_metrics(model: nn.Module, batches: TextBatches, *, precision: str = "fp32") -> dict[str, float]:
+    """How well a model with one output finds the scores: loss (squared error), and as GLUE reports for STS-B pearson
+    and spearman, the correlations of the values and of their ranks; NaN where all outputs or all scores are equal.
+    """
+    found = evaluate(model, batches, regression_loss, precision=precision)
+    pair = torch.stack([predict(model, batches, precision=precision).squeeze(-1), batches.columns["labels"]]).double()
+    ranks = torch.stack([_ranks(values) for values in pair])
+    return {**found, "pearson": float(torch.corrcoef(pair)[0, 1]), "spearman": float(torch.corrcoef(ranks)[0, 1])}
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Rank of each value (N,); equal ones share the mean of theirs."""
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2)[place].double()
 
 
 @contextmanager

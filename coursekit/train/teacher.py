@@ -19,11 +19,11 @@ from coursekit.files import atomic_folder, cache_folder, sha256, write_json
 from coursekit.models import Encoder, SequenceClassifier, from_huggingface, load, save
 from coursekit.train.checkpoint import CheckpointError
 from coursekit.train.config import TrainConfig
-from coursekit.train.evaluation import evaluate, predict
+from coursekit.train.evaluation import evaluate, predict, regression_metrics
 from coursekit.train.loop import train
 from coursekit.train.pieces import TrainResult
 from coursekit.train.runtime import own_random_numbers, start_accelerator
-from coursekit.train.text import TextBatches, classification_loss
+from coursekit.train.text import TextBatches, classification_loss, regression_loss
 
 VERSION = 1  # raise when the code here, or what it calls, would train another teacher
 
@@ -98,12 +98,15 @@ def finetune(task: Task, profile: Profile, *, folder: Path | str | None = None) 
         model = SequenceClassifier(pretrained_encoder(), len(task.labels))
     model.encoder.embeddings.word.requires_grad_(False)
     validation = text_batches(task.validation, tokenizer, batch_size=64)
+    regression = len(task.labels) == 1
     result = train(
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
         text_batches(texts, tokenizer, batch_size=profile.batch_size, seed=config.seed),
-        classification_loss,
+        regression_loss if regression else classification_loss,
         config,
-        evaluate=lambda model: evaluate(model, validation, classification_loss),
+        evaluate=lambda model: (
+            regression_metrics(model, validation) if regression else evaluate(model, validation, classification_loss)
+        ),
         folder=folder,
         title=f"fine-tuning on {task.name}",
     )

@@ -82,5 +82,18 @@ def inputs(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
 def classification_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
     """Cross-entropy with batch["labels"] (B,), a mean over rows; part: accuracy."""
     logits, labels = model(*inputs(batch)).logits, batch["labels"]
+    if labels.is_floating_point():
+        raise ValueError("the labels are scores, not numbers of classes; use regression_loss")
     accuracy = (logits.argmax(-1) == labels).float().mean()
     return Loss(F.cross_entropy(logits.float(), labels), len(labels), {"accuracy": accuracy})
+
+
+def regression_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Loss:
+    """Squared error of a classifier's one output against the scores batch["labels"] (B,), a mean over rows.
+
+    Raises ValueError for a model with more outputs.
+    """
+    logits, labels = model(*inputs(batch)).logits, batch["labels"]
+    if logits.shape[-1] != 1:
+        raise ValueError(f"a regression has one output (num_labels=1), the model {logits.shape[-1]}")
+    return Loss(F.mse_loss(logits.squeeze(-1).float(), labels.float()), len(labels))

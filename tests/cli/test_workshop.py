@@ -30,7 +30,9 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "coursekit"
 version = "0"
-dependencies = ["platformdirs>=4", "packaging>=23"]
+dependencies = ["platformdirs>=4"]
+optional-dependencies.export = ["packaging>=23"]
+optional-dependencies.test = ["pytest>=8"]
 scripts.coursekit = "coursekit:main"
 
 [tool.setuptools.packages.find]
@@ -39,7 +41,7 @@ include = ["coursekit*"]
 PACKAGE = """
 import os, sys
 from pathlib import Path
-import platformdirs
+import packaging, platformdirs
 
 def main():
     from coursekit.data import assets_folder

@@ -1,4 +1,4 @@
-"""Benchmarks: verdicts on hand-made numbers, suites on tiny shapes, equality that is really checked, never a time."""
+"""Benchmarks: cases and suites on tiny shapes, never a time."""
 
 import json
 
@@ -6,107 +6,20 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from coursekit.bench import SUITES, Arm, Bar, Case, MismatchError, Missing, Setting, judge, run_bench, run_case
-from coursekit.bench import encoding as encoding_module
+from coursekit.bench import SUITES, Arm, Bar, Case, Missing, Setting, run_bench, run_case
+from coursekit.bench import frame as frame_module
 from coursekit.bench import inference as inference_module
 from coursekit.bench import suites as suites_module
 from coursekit.bench import training as training_module
-from coursekit.bench.csr import CsrLinear, to_csr
-from coursekit.bench.frame import attempt, relative_error, require_close, run_cases
-from coursekit.bench.results import ArmResult, BenchResult
+from coursekit.bench.frame import attempt, run_cases
+from coursekit.bench.results import ArmResult, BenchResult, CaseResult
 from coursekit.bench.table import ARM_COLUMNS, BAR_COLUMNS, arm_rows, bar_rows
-from coursekit.compress.pruning import apply_masks, finalize, magnitude_masks
 from coursekit.course.benchmarks import load_bench
-from coursekit.models import Encoder, TransformerConfig, from_huggingface
+from coursekit.models import Encoder, TransformerConfig
 from coursekit.viz.bench import bench as draw
 
 TINY = TransformerConfig(64, 32, 2, 2, 64, max_positions=32)
 TWO = Setting(rounds=2)
-
-
-# ---- verdicts ----
-
-
-def arm(name="fast", seconds=(1.0, 2.0, 3.0), **about):
-    return ArmResult(name, seconds=seconds, **about)
-
-
-def verdict(bar, *arms):
-    return judge(bar, {each.name: each for each in (arm("base", (4.0, 5.0, 6.0)), *arms)})
-
-
-def bar(arms=("fast",), **limits):
-    return Bar(3, "something", arms, "base", reason="caches", **limits)
-
-
-def test_ratios_are_of_the_same_round():
-    found = verdict(bar(least=2.5), arm())  # 4/1, 5/2, 6/3 → 4, 2.5, 2; medians of times alone would give 5/2 too
-    assert (found.value, found.verdict, found.arm, found.why) == (2.5, "met", "fast", "")
-    assert found.quartiles == (2.25, 3.25)
-    apart = verdict(bar(least=2.5), arm(seconds=(3.0, 1.0, 2.0)))  # 4/3, 5, 3
-    assert apart.value == 3.0
-
-
-@pytest.mark.parametrize(
-    ("limits", "value", "expected"),
-    [
-        ({"least": 2.5}, 2.5, "met"),
-        ({"least": 2.51}, 2.5, "not met"),
-        ({"most": 2.5}, 2.5, "met"),
-        ({"most": 2.4}, 2.5, "not met"),
-        ({"least": 0.9, "most": 1.1}, 2.5, "not met"),
-        ({"least": 2.0, "most": 3.0}, 2.5, "met"),
-        ({"most": 0.4, "kind": "time"}, 0.4, "met"),
-        ({"most": 0.39, "kind": "time"}, 0.4, "not met"),
-        ({"least": 0.5, "kind": "ideal"}, 0.5, "met"),
-        ({"least": 0.51, "kind": "ideal"}, 0.5, "not met"),
-    ],
-)
-def test_limits(limits, value, expected):
-    found = verdict(bar(**limits), arm(ideal=5.0))
-    assert (found.value, found.verdict) == (pytest.approx(value), expected)
-    assert found.why == ("" if expected == "met" else "caches")
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [(0.02, "met"), (0.03, "met"), (0.031, "not met"), (None, "not met"), (float("nan"), "not met")],
-)
-def test_a_fast_arm_with_a_large_error_does_not_count(error, expected):
-    if error is None:
-        with pytest.raises(ValueError, match="'fast' has no error"):
-            verdict(bar(least=2.0, error=0.03), arm())
-        return
-    found = verdict(bar(least=2.0, error=0.03), arm(error=error))
-    assert found.verdict == expected
-    assert ("its error is" in found.why) == (expected == "not met")
-
-
-def test_one_of_several_arms_is_enough_and_the_best_is_shown():
-    either = bar(("fast", "slow", "none"), least=2.0)
-    none = ArmResult("none", why="no such hardware")
-    slow = arm("slow", (4.0, 4.0, 4.0))
-    assert verdict(either, arm(), slow, none).arm == "fast"
-    assert verdict(either, arm(seconds=(9.0, 9.0, 9.0)), slow, none).arm == "slow"
-    wrong = bar(("fast", "slow"), least=1.0, error=0.1)
-    assert verdict(wrong, arm(error=0.5), arm("slow", (4.0, 4.0, 4.0), error=0.0)).arm == "slow"  # fast is wrong
-
-
-def test_what_cannot_run_is_not_a_failure():
-    found = verdict(bar(least=2.0), ArmResult("fast", why="no bf16 here"))
-    assert (found.verdict, found.why, found.value) == ("not on this machine", "no bf16 here", None)
-    found = judge(bar(least=2.0), {"fast": arm(), "base": ArmResult("base", why="not installed")})
-    assert (found.verdict, found.why) == ("not on this machine", "not installed")
-
-
-def test_bars_in_words_and_as_speeds():
-    assert str(bar(least=2.5, error=0.03)) == "≥ 2.5×, error ≤ 0.03"
-    assert str(bar(most=1.3, kind="time")) == "≤ 1.3× the time"
-    assert str(bar(least=0.9, kind="ideal")) == "≥ 0.9 of ideal"
-    assert str(bar(least=0.9, most=1.1)) == "0.9 to 1.1×"
-    assert verdict(bar(least=2.5), arm()).limits(None) == [2.5]
-    assert verdict(bar(most=1.25, kind="time"), arm()).limits(None) == [0.8]
-    assert verdict(bar(least=0.5, kind="ideal"), arm(ideal=4.0)).limits(4.0) == [2.0]
 
 
 # ---- cases ----
@@ -125,7 +38,8 @@ def test_a_case_times_every_arm_as_often_and_first_against_itself():
     assert found.rounds == 3
 
 
-def test_bars_are_for_the_cpu():
+def test_bars_are_for_the_cpu(monkeypatch):
+    monkeypatch.setattr(frame_module, "peak_memory", lambda call, **where: 1)
     case = Case("toy", "", lambda setting: {"a": Arm(int), "b": Arm(int)}, (Bar(1, "x", ("b",), "a", 0.0),), rounds=2)
     (found,) = run_case(case, Setting(device="cuda")).bars
     assert (found.verdict, found.why) == ("not on this machine", "the bar is stated for a CPU, this ran on cuda")
@@ -145,76 +59,6 @@ def test_arms_of_other_libraries_may_fail():
 
     assert attempt(missing, "torchao").why == "torchao is not installed"
     assert attempt(lambda: 1 / 0, "torchao") == Arm(None, "torchao: ZeroDivisionError: division by zero")
-
-
-# ---- equality before timing ----
-
-
-def test_require_close():
-    assert require_close("x", torch.ones(3), torch.ones(3) + 1e-6, within=1e-5) < 2e-6
-    for wrong in (torch.tensor([1.0, 1.0, 1.1]), torch.tensor([1.0, 1.0, torch.nan]), torch.tensor([torch.inf] * 3)):
-        with pytest.raises(MismatchError, match="the loss differs by .*, more than 1e-05"):
-            require_close("the loss", wrong, torch.ones(3), within=1e-5)
-    with pytest.raises(MismatchError, match="has shape"):
-        require_close("x", torch.ones(2), torch.ones(3), within=1.0)
-    assert relative_error(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 4.0])) == pytest.approx(0.75)
-
-
-def test_a_wrong_model_is_not_timed(monkeypatch):
-    def slightly_wrong(model):
-        ours = from_huggingface(model)
-        with torch.no_grad():
-            ours.head.bias[7:20] += 0.5
-        return ours
-
-    case = training_module.masked_lm_case(64, 1.5, 2.2, layers=1, hidden=32, batch=4, length=8)
-    monkeypatch.setattr(training_module, "from_huggingface", slightly_wrong)
-    with pytest.raises(MismatchError, match="masked-LM step, V 64: the loss differs by .*; nothing was timed"):
-        run_case(case, TWO)
-
-
-def pair_of_encoders():
-    import transformers
-
-    config = transformers.BertConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
-    theirs = transformers.BertModel(config).eval()
-    return theirs, from_huggingface(theirs)
-
-
-SENTENCES = [[2, *range(5, 5 + length), 3] for length in (3, 9, 4, 4, 11, 2)]
-
-
-def test_an_encoder_that_differs_at_one_token_is_not_timed():
-    theirs, ours = pair_of_encoders()
-    assert set(encoding_module.encoding_arms(theirs, ours, SENTENCES, 0, TWO)) >= {"ours, fp32", "ours, int8"}
-    with torch.no_grad():
-        ours.embeddings.word.weight[15, 3] += 0.5  # in the longest sentence alone
-    with pytest.raises(MismatchError, match="a state of a real token differs"):
-        encoding_module.encoding_arms(theirs, ours, SENTENCES, 0, TWO)
-
-
-def test_sentences_are_encoded_in_their_order_without_padding():
-    theirs, ours = pair_of_encoders()
-    arms = encoding_module.encoding_arms(theirs, ours, SENTENCES, 0, TWO)
-    expected = arms[encoding_module.HF].call()
-    for name in ("Hugging Face, sorted by length", "ours, fp32"):
-        torch.testing.assert_close(arms[name].call(), expected, atol=1e-5, rtol=0)
-    assert arms["ours, fp32"].error < 1e-5 < arms["ours, int8"].error < 0.1
-    rows = []
-    ours.layers[0].ffn.register_forward_pre_hook(lambda _, args: rows.append(args[0][..., 0].numel()))
-    arms["ours, fp32"].call()
-    assert sum(rows) == sum(map(len, SENTENCES))
-
-
-def test_csr_computes_what_zeros_compute():
-    encoder = Encoder(TINY).eval()
-    finalize(apply_masks(encoder, magnitude_masks(encoder, 0.9)))
-    sparse, ids = to_csr(encoder), torch.randint(1, 64, (2, 5))
-    assert sum(isinstance(part, CsrLinear) for part in sparse.modules()) == 13
-    with torch.no_grad():
-        torch.testing.assert_close(sparse(ids).last_hidden, encoder(ids).last_hidden, atol=1e-5, rtol=1e-5)
 
 
 # ---- suites ----
@@ -282,6 +126,28 @@ def test_smaller_models_know_their_ideal_and_their_bytes(result):
     assert shared["all shared"].bytes < shared["unshared"].bytes
 
 
+def test_masked_lm_steps_of_other_shapes_show_memory_and_hold_no_bar():
+    case = training_module.shape_case(layers=1, hidden=32, batch=2, length=16, vocab=512)
+    assert case.name == "masked-LM step, 1 × 32, 2 × 16 tokens" and case.bars == ()
+    theirs, ours, *_ = run_case(case, TWO).arms
+    assert (theirs.name, ours.name) == ("Hugging Face, fp32", "ours, fp32") and ours.error < 1e-4
+    assert 0 < ours.peak < theirs.peak  # of 32 tokens, few meet the vocabulary
+
+
+def test_the_full_suite_trains_from_tiny_to_bert_base():
+    new = [case.name for case in training_module.training_cases(True) if "×" in case.name]
+    assert new == [f"masked-LM step, {shape} tokens" for shape in
+                   ("2 × 128, 16 × 128", "6 × 384, 8 × 128", "12 × 768, 4 × 128")]  # fmt: skip
+    assert not [case for case in training_module.training_cases(False) if "×" in case.name or case.memory]
+
+
+def test_models_that_do_not_fit_into_memory_are_left_out(monkeypatch):
+    monkeypatch.setattr(training_module.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1e9}))
+    needs = 4 * 16 * (30522 * 768 + 12 * 12 * 768**2)  # four models: weight, gradient, two moments
+    found = run_case(training_module.shape_case(**training_module.SHAPES[-1]), TWO)
+    assert found.why == f"its models need {needs / 1e9:.1f} GB of memory, 1.0 GB are free" and not found.arms
+
+
 def test_torchao_on_a_tiny_model():
     pytest.importorskip("torchao.quantization")
     arms = inference_module.case(TINY, 2, 8, ["torchao"]).make(TWO)
@@ -300,11 +166,28 @@ def test_onnx_runtime_on_a_tiny_model():
 def test_onnx_runtime_is_at_every_shape_but_the_smallest(monkeypatch):
     stubs = {name: lambda *_, name=name: {name: Arm(None, "not made")} for name in inference_module.METHODS}
     monkeypatch.setattr(inference_module, "METHODS", stubs)
-    monkeypatch.setattr(inference_module, "_encoder", lambda config: Encoder(TINY))
-    monkeypatch.setattr(inference_module, "_inputs", lambda *_: (torch.ones(1, 2, dtype=torch.long),))
+    monkeypatch.setattr(inference_module, "make_encoder", lambda config: Encoder(TINY))
+    monkeypatch.setattr(inference_module, "make_inputs", lambda *_: (torch.ones(1, 2, dtype=torch.long),))
     made = {case.name: case.make(TWO) for case in inference_module.inference_cases() if "sharing" not in case.name}
     assert {name for name, arms in made.items() if "onnx" not in arms} == {"MiniLM 6 × 384, 1 × 8"}
-    assert all("masks" in arms for arms in made.values()) and len(made) == 6
+    assert all("masks" in arms and "hugging face" in arms for arms in made.values()) and len(made) == 6
+
+
+def test_the_table_says_how_each_arm_compares_with_hugging_face():
+    def row(case, name):
+        (found,) = (row for row in arm_rows(case) if row[0] == name)
+        return dict(zip(ARM_COLUMNS, found, strict=True))
+
+    def timed(name, *seconds):
+        return ArmResult(name, "", seconds[0], 0.0, seconds, 1.0, (1.0, 1.0))
+
+    theirs, dense = timed("Hugging Face, fp32", 4.0, 9.0, 8.0), timed("dense, fp32", 2.0, 3.0, 4.0)
+    case = CaseResult("x", "", (dense, theirs))
+    assert row(case, "dense, fp32")["× HF"] == "2.00"  # of 4/2, 9/3, 8/4
+    assert row(case, "Hugging Face, fp32")["× HF"] == "1.00"
+    assert row(CaseResult("x", "", (theirs, dense)), "dense, fp32")["× HF"] == ""  # "× as fast" says it already
+    missing = CaseResult("x", "", (dense, ArmResult("Hugging Face, fp32", "not installed")))
+    assert row(missing, "dense, fp32")["× HF"] == ""
 
 
 def test_tables_and_figure(result):
@@ -348,7 +231,7 @@ def test_bad_arguments(arguments, message):
         run_bench(**arguments)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu_is_said_at_once():
+def test_no_gpu_is_said_at_once(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no CUDA device is there.*--device cpu runs everywhere"):
         run_bench("training", device="cuda")

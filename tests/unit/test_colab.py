@@ -90,10 +90,13 @@ def test_only_what_is_missing_is_installed_and_colabs_own_is_left(commands, monk
     monkeypatch.setattr(colab, "metadata", SimpleNamespace(**vars(colab.metadata) | {"version": version}))
     asked = ["torch>=2.6", "numpy>=1.26", "tqdm>=4.66", "rich>=13", "sacrebleu>=2.4", "jupyterlab>=4.2"]
     assert colab.missing(asked) == ["rich>=13", "sacrebleu>=2.4"]
-    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\ndependencies = {asked}\n')
+    project = f'[project]\nname = "x"\ndependencies = {asked}\n'
+    project += 'optional-dependencies.export = ["onnx>=1.17", "tqdm>=4"]\noptional-dependencies.test = ["pytest"]\n'
+    (tmp_path / "pyproject.toml").write_text(project)
     colab.install(tmp_path)
     pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    assert commands == [[*pip, "rich>=13", "sacrebleu>=2.4"], [*pip, "--no-deps", "--editable", str(tmp_path)]]
+    needed = ["rich>=13", "sacrebleu>=2.4", "onnx>=1.17"]  # lesson 10 exports; nobody tests there
+    assert commands == [[*pip, *needed], [*pip, "--no-deps", "--editable", str(tmp_path)]]
 
 
 def test_the_script_runs_before_the_course_can_be_imported():

@@ -1,6 +1,8 @@
 """Your own tables and GLUE's files as tasks; names of the Hub where it cannot be reached."""
 
 import csv
+import shutil
+import zipfile
 
 import pytest
 from huggingface_hub import constants
@@ -133,8 +135,6 @@ def test_wrong_folders(tmp_path):
 
 def test_an_archive_is_unpacked_by_name_and_kept(tmp_path, monkeypatch):
     """From a local address; the site itself is out of the tests' reach."""
-    import zipfile
-
     (tmp_path / "site").mkdir()
     with zipfile.ZipFile(tmp_path / "site" / "SST-2.zip", "w") as archive:
         rows = "sentence\tlabel\n" + "".join(f"text {n}\t{n % 2}\n" for n in range(40))
@@ -149,8 +149,77 @@ def test_an_archive_is_unpacked_by_name_and_kept(tmp_path, monkeypatch):
     with pytest.raises(AssetError, match=r"RTE.zip cannot be fetched .*load_task\('…/RTE'\)$") as failed:
         load_task("rte")
     assert "\n" not in str(failed.value) and not list(tmp_path.rglob("*RTE*"))
-    with pytest.raises(AssetError, match="GLUE gives mrpc to nobody as one archive"):
+
+
+def site(tmp_path, monkeypatch):
+    """A local folder in the place of both sites, and an empty cache."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.setenv("COURSEKIT_CACHE", str(tmp_path / "cache"))
+    for name in ("SITE", "MRPC_SITE"):
+        monkeypatch.setattr(glue, name, f"{(tmp_path / 'site').as_uri()}/")
+    return tmp_path / "site"
+
+
+def test_mrpc_is_two_files_of_microsofts(tmp_path, monkeypatch):
+    home = site(tmp_path, monkeypatch)
+    names = ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt")
+    for name, count in zip(names, (60, 12), strict=True):
+        rows = [f'{n % 2}\t1\t2\tHe said "{name} {n}\tSaid {n}' for n in range(count)]
+        lines = ["\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", *rows]
+        (home / name).write_bytes("".join(line + "\r\n" for line in lines).encode())
+    task = load_task("mrpc")
+    assert (len(task.train), len(task.validation), len(task.test)) == (57, 3, 12)
+    assert task.labels == ("not_equivalent", "equivalent") and task.test.labels == [0, 1] * 6
+    assert (task.test.texts[1], task.test.second[1]) == ('He said "msr_paraphrase_test.txt 1', "Said 1")
+    cache = tmp_path / "cache" / "glue" / "MRPC"
+    assert sorted(path.name for path in cache.iterdir()) == sorted(names)
+    assert load_task(cache) == task  # such a folder of one's own
+    shutil.rmtree(cache)
+    (home / names[1]).unlink()
+    with pytest.raises(
+        AssetError, match=rf"with Microsoft's {names[0]} and {names[1]} will do: load_task\('…/MRPC'\)$"
+    ):
         load_task("mrpc")
+    assert not list((tmp_path / "cache" / "glue").iterdir())
+
+
+def test_mrpc_as_glues_own_script_lays_it_out(tmp_path):
+    (tmp_path / "MRPC").mkdir()
+    for name, count in (("train.tsv", 40), ("dev.tsv", 4)):
+        rows = "".join(f"{n % 2}\t1\t2\tone {n}\tother {n}\n" for n in range(count))
+        (tmp_path / "MRPC" / name).write_text(f"Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n{rows}")
+    assert load_task(tmp_path / "MRPC").test.texts == ["one 0", "one 1", "one 2", "one 3"]
+
+
+def test_mnli_has_two_tests_and_one_archive(tmp_path, monkeypatch):
+    home = site(tmp_path, monkeypatch)
+    with zipfile.ZipFile(home / "MNLI.zip", "w") as archive:
+        for file in ("train", "dev_matched", "dev_mismatched"):
+            rows = "".join(f"{file} {n}\tand {n}\tneutral\n" for n in range(40))
+            archive.writestr(f"MNLI/{file}.tsv", f"sentence1\tsentence2\tgold_label\n{rows}")
+    matched = load_task("mnli")
+    (home / "MNLI.zip").unlink()
+    mismatched = load_task("mnli-mm")
+    assert (matched.test.texts[0], mismatched.test.texts[0]) == ("dev_matched 0", "dev_mismatched 0")
+    assert matched.train == mismatched.train and mismatched.name == "mnli-mm"
+    folder = tmp_path / "cache" / "glue" / "MNLI"
+    assert load_task(folder) == matched and glue_task(folder, "mnli-mm") == mismatched
+    with pytest.raises(ValueError, match="unknown GLUE task 'mnli-xx'; nearest: mnli, mnli-mm"):
+        glue_task(folder, "mnli-xx")
+
+
+def test_stsb_has_scores(tmp_path):
+    header = ("index", "sentence1", "sentence2", "score")
+    rows = [(str(n), f"one {n}", f"other {n}", f"{n / 8:.3f}") for n in range(40)]
+    task = load_task(glue_files(tmp_path, "stsb", [header, *rows, ("41", "torn")], [header, *rows[:3]]))
+    assert (task.name, task.labels) == ("stsb", ("similarity",))
+    assert task.test.labels == [0.0, 0.125, 0.25] and len(task.train) == 38 and len(task.train.take(9)) == 9
+    batch = text_batches(task.test, Tokenizer(fetch("minilm")), batch_size=3).epoch(0)[0]
+    assert batch["labels"].is_floating_point() and sorted(batch["labels"].tolist()) == [0.0, 0.125, 0.25]
+    for wrong in ("high", "nan"):
+        (tmp_path / wrong).mkdir()
+        with pytest.raises(ValueError, match=f"has the label '{wrong}'; expected a number"):
+            glue_task(glue_files(tmp_path / wrong, "stsb", [header, ("0", "a", "b", wrong)], [header, rows[0]]))
 
 
 @pytest.mark.parametrize("load", [from_huggingface, Tokenizer])

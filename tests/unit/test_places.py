@@ -3,9 +3,13 @@
 import ast
 import json
 import re
+import sys
 import tomllib
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.main import get_command
 
 from coursekit.cli import app
@@ -31,6 +35,56 @@ def test_all_install_the_tested_versions_with_a_torch_for_the_cpu():
     for name in ("Dockerfile", ".binder/requirements.txt", ".devcontainer/devcontainer.json"):
         for words in (f"torch=={torch}+cpu", "--extra-index-url https://download.pytorch.org/whl/cpu", "--constraint "):
             assert words in read(name), f"{name}: {words}"
+
+
+def packages(lines):
+    """What pip would bring for these requirements, as far as it is installed here."""
+    found, waiting = set(), [(Requirement(line), "") for line in lines]
+    while waiting:
+        wanted, extra = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        for asked in {"", *wanted.extras}:
+            if (name, asked) in found:
+                continue
+            found.add((name, asked))
+            try:
+                waiting += [(Requirement(line), asked) for line in metadata.requires(name) or []]
+            except metadata.PackageNotFoundError:
+                pass  # of another system
+    return {name for name, _ in found}
+
+
+INSTALLS = {
+    "Makefile": r"--editable '\.(?:\[(\w+)\])?'",
+    "README.md": r'-c constraints\.txt -e "\.\[(\w+)\]"\n\.venv/bin/coursekit lab',
+    "Dockerfile": r"--editable '?\.(?:\[(\w+)\])?",
+    ".binder/requirements.txt": r"(?m)^-e \.(?:\[(\w+)\])?$",
+    ".devcontainer/devcontainer.json": r"-e '\.(?:\[(\w+)\])?'",
+    "coursekit/course/workshop/install.py": r'"--editable", f?"?\{?target\}?(?:\[(\w+)\]")?',
+}
+
+
+@pytest.mark.parametrize("place", INSTALLS)
+def test_what_lessons_and_exports_import_is_installed(place):
+    """Colab, which reads pyproject.toml itself, has the same in test_colab.py."""
+    (extra,) = re.findall(INSTALLS[place], read(place))
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    brought = packages(project["dependencies"] + (extras[extra] if extra else []))
+    files = [*ROOT.glob("notebooks/_src/*.py"), *ROOT.glob("solutions/_src/*.py"), *ROOT.glob("coursekit/export/*.py")]
+    imported = set()
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add(node.module.split(".")[0])
+    providers = metadata.packages_distributions()
+    assert {"torch", "onnx"} <= imported
+    for name in imported - set(sys.stdlib_module_names) - {"coursekit"}:
+        assert {canonicalize_name(package) for package in providers[name]} & brought, f"{place}: {name}"
+    assert packages(extras["export"]) <= brought, place  # lesson 10 exports
 
 
 def test_the_python_is_one_the_course_takes():

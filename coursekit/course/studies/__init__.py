@@ -4,10 +4,22 @@ from coursekit.course.studies.frame import (
     STUDIES,
     Study,
     StudyEntry,
+    Table,
     find_study,
     list_studies,
     load_study,
     run_study,
+    stored_study,
 )
 
-__all__ = ["STUDIES", "Study", "StudyEntry", "find_study", "list_studies", "load_study", "run_study"]
+__all__ = [
+    "STUDIES",
+    "Study",
+    "StudyEntry",
+    "Table",
+    "find_study",
+    "list_studies",
+    "load_study",
+    "run_study",
+    "stored_study",
+]

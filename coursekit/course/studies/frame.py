@@ -34,6 +34,15 @@ PACKAGES = ("coursekit", "torch", "tokenizers", "sacrebleu")
 
 
 @dataclass(frozen=True)
+class Table:
+    """A summary as the command prints it. All columns but the first are numbers; note: how to read them."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    note: str
+
+
+@dataclass(frozen=True)
 class Study:
     """A comparison. All that decides a run's numbers is in its arm, its seed and the settings.
 
@@ -41,6 +50,7 @@ class Study:
     run(arm, seed, settings)    numbers of one run (and curves), and what comparing needs, which stays in the cache
     baselines(settings)         what to show beside the arms and takes no training
     compare(details, settings)  differences between arms; details[arm] is a list with what each seed's run kept
+    table(summary)              what the command prints of a full study beside the path, if anything
     """
 
     name: str
@@ -52,6 +62,7 @@ class Study:
     run: Callable[[str, int, Settings], tuple[Numbers, Any]]
     baselines: Callable[[Settings], Numbers]
     compare: Callable[[Mapping[str, list[Any]], Settings], Numbers]
+    table: Callable[[Mapping[str, Any]], Table] | None = None
 
 
 STUDIES = (
@@ -65,6 +76,7 @@ STUDIES = (
     "triple_loss",
     "layers",
     "tinybert",
+    "leaderboard",
 )
 
 
@@ -84,11 +96,16 @@ def load_study(name: str) -> dict[str, Any]:
 
     Raises ValueError for an unknown name, FileNotFoundError if it has not been run.
     """
+    return json.loads(stored_study(name).read_text(encoding="utf-8"))
+
+
+def stored_study(name: str) -> Path:
+    """The file of `load_study`; raises the same."""
     study = find_study(name)
     file = course_root() / "notebooks" / "studies" / f"{name}.json"
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; `coursekit study {name}` makes it in about {study.minutes} minutes")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return file
 
 
 @dataclass(frozen=True)

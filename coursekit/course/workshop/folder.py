@@ -41,9 +41,13 @@ def fill_folder(folder: Path, *, torch_index: str | None = None, root: Path | No
 
 
 def download_wheels(root: Path, wheels: Path, torch_index: str | None = None) -> None:
-    """Download what the checkout at `root` asks for, in the versions of its constraints.txt, and what builds it."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    """Download what the lessons of the checkout at `root` need, in the versions of its constraints.txt, and what
+    builds it.
+    """
+    about = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    project = about["project"]
+    export = project["optional-dependencies"]["export"]  # lesson 10 exports
+    asked = [*project["dependencies"], *export, *about["build-system"]["requires"]]
     torch = [line for line in asked if line.startswith("torch")]
     if torch and torch_index:
         _pip_download(root, wheels, ["--no-deps", "--index-url", torch_index, *torch])

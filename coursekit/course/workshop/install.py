@@ -34,7 +34,7 @@ def install(source: Path, target: Path) -> Path:
         run(sys.executable, "-m", "venv", target / ".venv")
     pip = [python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", source / "wheels"]
     pip += ["--disable-pip-version-check", "--constraint", target / "constraints.txt"]
-    run(*pip, "--editable", target)
+    run(*pip, "--editable", f"{target}[export]")
     asked = "from coursekit.data import assets_folder; print(assets_folder())"
     assets = subprocess.run([python, "-I", "-c", asked], check=True, capture_output=True, text=True).stdout.strip()
     shutil.copytree(source / "assets", assets, dirs_exist_ok=True)

@@ -1,0 +1,87 @@
+"""Figures of unit 10: the leaderboard as a table, and the front that nothing beats."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from coursekit.course.studies.leaderboard_table import COLUMNS, FAMILIES, Row, front
+from coursekit.errors import unknown_name
+from coursekit.viz.style import MARKERS, PALETTE
+
+GREY = "#666666"
+
+
+def leaderboard(rows: Sequence[Row], order: str = "accuracy", family: str = "all") -> Figure:
+    """The table, best first by one column; family: only these and the teacher. The column `GPU` says that it is open.
+
+    Raises ValueError for an unknown column or family.
+    """
+    if order not in COLUMNS:
+        raise unknown_name("column", order, COLUMNS)
+    if family != "all" and family not in FAMILIES:
+        raise unknown_name("family", family, ("all", *FAMILIES))
+    shown = [row for row in rows if family in ("all", row.family) or row.name == "teacher"]
+    worst = float("inf")
+
+    def key(row: Row) -> float:
+        value = getattr(row, order)
+        return worst if value is None else -value if COLUMNS[order][2] else value
+
+    shown.sort(key=key)
+    figure, axis = plt.subplots(figsize=(11.5, 0.29 * len(shown) + 0.8))
+    axis.set_axis_off()
+    cells = [[row.name, *(write(row) for _, write, _ in COLUMNS.values()), "not yet"] for row in shown]
+    heads = ["model", *(head for head, _, _ in COLUMNS.values()), "GPU"]
+    widths = [0.19, 0.13, *[0.085] * (len(heads) - 3), 0.07]
+    table = axis.table(cells, colLabels=heads, colWidths=widths, bbox=(0, 0, 1, 1), cellLoc="right")
+    table.auto_set_font_size(False)
+    table.set_fontsize(8.5)
+    ordered = 1 + list(COLUMNS).index(order)
+    for (line, column), cell in table.get_celld().items():
+        cell.set_edgecolor("#dddddd")
+        if line == 0:
+            cell.set_text_props(weight="bold")
+        elif shown[line - 1].name == "teacher":
+            cell.set_facecolor("#e8eef5")
+        if column == ordered:
+            cell.set_text_props(color=PALETTE[0], weight="bold")
+        if column == 0:
+            cell.set_text_props(ha="left")
+    return figure
+
+
+def pareto(rows: Sequence[Row], cost: str = "bytes", limit: float | None = None) -> Figure:
+    """Accuracy against one cost, the front as a line; limit: a budget, in the unit of the axis.
+
+    cost: "bytes" (MB), "ratio_1" or "ratio_32" (times the teacher's time), "cpu_seconds".
+    """
+    units = {
+        "bytes": (1e6, "MB stored"),
+        "ratio_1": (1, "time of one text, teacher = 1"),
+        "ratio_32": (1, "time of 32 texts, teacher = 1"),
+        "cpu_seconds": (1, "CPU seconds of all training"),
+    }
+    if cost not in units:
+        raise unknown_name("cost", cost, units)
+    scale, label = units[cost]
+    figure, axis = plt.subplots(figsize=(9.6, 5.2))
+    styles = [(PALETTE[n % len(PALETTE)], MARKERS[n % len(MARKERS)]) for n in range(len(FAMILIES) - 1)]
+    styles.append((GREY, "*"))
+    for family, (colour, marker) in zip(FAMILIES, styles, strict=True):
+        own = [row for row in rows if row.family == family]
+        if own:
+            x = [getattr(row, cost) / scale for row in own]
+            y = [100 * row.accuracy for row in own]
+            bars = [100 * row.spread for row in own]
+            axis.errorbar(x, y, bars, fmt=marker, ls="", color=colour, ms=7, markevery=1, elinewidth=0.8, label=family)
+    best = front(rows, cost)
+    x, y = [getattr(row, cost) / scale for row in best], [100 * row.accuracy for row in best]
+    axis.plot(x, y, color="black", ls="-", lw=1, marker="", drawstyle="steps-post", label="nothing beats these")
+    for row, right, up in zip(best, x, y, strict=True):
+        axis.annotate(row.name, (right, up), xytext=(4, 5), textcoords="offset points", fontsize=8)
+    if limit is not None:
+        axis.axvline(limit, color=GREY, ls=":", marker="", label="budget")
+    axis.set(xscale="log", xlabel=f"{label} (logarithmic)", ylabel="test accuracy (%)", title="What each costs")
+    axis.legend(fontsize=8, loc="lower right")
+    return figure

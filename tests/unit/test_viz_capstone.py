@@ -1,0 +1,53 @@
+"""The figures of unit 10: what is drawn is what was given."""
+
+import pytest
+
+from coursekit.course.studies.leaderboard_table import COLUMNS, Row
+from coursekit.viz import capstone
+
+pytestmark = pytest.mark.usefixtures("drawing")
+
+
+def row(name, accuracy=0.8, size=10e6, ratio=1.0, peak=1e6, family="baseline"):
+    return Row(name, family, accuracy, 0.01, 2e6, size, 3e8, ratio, ratio, peak, 12)
+
+
+ROWS = [
+    row("teacher", 0.8, 90e6, family="teacher"),
+    row("int8", 0.79, 58e6, 0.6, family="quantization"),
+    row("distil", 0.78, 60e6, 0.5, family="distillation"),
+    row("bag-of-words", 0.7, 1e6, 0.01, peak=None),
+]
+
+
+@pytest.mark.parametrize("order", COLUMNS)
+def test_the_table_is_sorted_by_its_column(order):
+    [table] = capstone.leaderboard(ROWS, order).axes[0].tables
+    first = [table[line, 0].get_text().get_text() for line in range(1, len(ROWS) + 1)]
+    expected = {"accuracy": "teacher", "bytes": "bag-of-words", "ratio_1": "bag-of-words", "ratio_32": "bag-of-words"}
+    assert first[0] == expected.get(order, first[0])
+    assert set(first) == {each.name for each in ROWS}
+    if order == "peak_bytes":
+        assert first[-1] == "bag-of-words"  # what was not seen stands last
+    assert table[1, len(COLUMNS) + 1].get_text().get_text() == "not yet"  # the graphics card
+
+
+def test_a_family_stands_beside_the_teacher():
+    [table] = capstone.leaderboard(ROWS, family="quantization").axes[0].tables
+    assert {table[line, 0].get_text().get_text() for line in (1, 2)} == {"teacher", "int8"}
+
+
+def test_the_picture_names_the_front_and_draws_the_budget():
+    axis = capstone.pareto(ROWS, "bytes", 16.0).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["bag-of-words", "int8", "teacher"]
+    assert any(list(line.get_xdata()) == [16.0, 16.0] for line in axis.lines)
+    assert axis.get_xscale() == "log"
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"unknown column 'byte'.*bytes"):
+        capstone.leaderboard(ROWS, "byte")
+    with pytest.raises(ValueError, match=r"unknown family 'prunning'.*pruning"):
+        capstone.leaderboard(ROWS, family="prunning")
+    with pytest.raises(ValueError, match="unknown cost 'flops'"):
+        capstone.pareto(ROWS, "flops")
