@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from itertools import product
 
 import nbformat
 import pytest
@@ -12,6 +13,7 @@ from coursekit.course.book.pages import lesson_page
 from coursekit.course.book.text import PageText, mathml
 from coursekit.course.sources import read_source
 from coursekit.course.units import FOLDERS, UNITS, course_root
+from coursekit.viz.colours import contrast
 
 BUILT = [unit for unit in UNITS if unit.open_in(course_root())]
 
@@ -151,3 +153,21 @@ def test_a_lesson_that_is_not_built_is_named(tmp_path):
         path.write_text("# %%\nx = 1\n")
     with pytest.raises(ValueError, match="notebooks/00_measuring.ipynb or its exercise is not built; run `coursekit"):
         build_book(tmp_path / "book", root=tmp_path)
+
+
+def _long(colour):
+    return "#" + "".join(2 * digit for digit in colour[1:]) if len(colour) == 4 else colour
+
+
+def test_words_and_the_focus_can_be_seen():
+    """Words need a contrast of 4.5 to every ground they may stand on, the frame around what has the focus 3."""
+    sheet = (course_root() / "coursekit" / "course" / "book" / "assets" / "book.css").read_text(encoding="utf-8")
+    named = {name: _long(colour) for name, colour in re.findall(r"--(\w+): (#[0-9a-f]{3,6});", sheet)}
+    grounds = {named["ground"], named["code"]} | {_long(c) for c in re.findall(r"background: (#[0-9a-f]{3,6});", sheet)}
+    words = {named[name] for name in ("ink", "soft", "link")} | {
+        _long(colour) for colour in re.findall(r"[{ ;]color: (#[0-9a-f]{3,6});", sheet)
+    }
+    assert len(words) >= 4 and len(grounds) >= 3
+    assert [pair for pair in product(words, grounds) if contrast(*pair) < 4.5] == []
+    [frame] = re.findall(r":focus-visible \{ outline: 3px solid (#[0-9a-f]{6})", sheet)
+    assert min(contrast(frame, ground) for ground in grounds) >= 3

@@ -15,11 +15,12 @@ import torch
 from coursekit.course import check as check_and_record
 from coursekit.course import hints, tasks
 from coursekit.course import stand_in as stand_in_for
-from coursekit.course.check import run_check
+from coursekit.course.check import COLOURS, run_check
 from coursekit.course.difference import difference
 from coursekit.course.expect import Draw, Wrong, expect_call, expect_close, expect_equal
 from coursekit.course.sandbox import TimeUp, guarded
 from coursekit.course.tasks import Task, find_task, task_units, unit_tasks
+from coursekit.viz.colours import contrast
 
 SEED = 7
 
@@ -594,3 +595,7 @@ def test_task_rules():
     ):
         with pytest.raises(ValueError, match=words):
             task(**changes)
+
+
+def test_the_bars_of_all_answers_can_be_seen_on_white_and_on_black():
+    assert min(contrast(colour, ground) for colour in COLOURS.values() for ground in ("#ffffff", "#111111")) >= 3
