@@ -27,7 +27,7 @@ class Route:
 ROUTES = (
     Route("60 minutes", 60, ("00",)),
     Route("half a day", 240, ("00", "01", "02")),
-    Route("a day", 420, ("00", "01", "04", "05", "06")),
+    Route("a day", 420, ("00", "01", "05", "06", "07")),
 )
 
 

@@ -1,0 +1,121 @@
+"""Checked tasks of unit 09: TinyBERT's layer map, its losses, its augmentation, and its task stages as data."""
+
+from coursekit.course.tasks import Task
+from coursekit.course.tasks import checks_09_losses as losses
+from coursekit.course.tasks import checks_09_texts as texts
+
+TASKS = (
+    Task(
+        id="09.1",
+        title="Which layers meet",
+        minutes=6,
+        difficulty=2,
+        importance=4,
+        points=2,
+        signature="uniform_map(teacher_layers, student_layers)",
+        hints=(
+            "k = N/M teacher layers for each student layer. Hidden states are counted from the embeddings' output.",
+            "Hidden state m meets m·k, from 0 to M. Attention i meets the last of its k layers.",
+            "`[(m, m * k) for m in range(M + 1)]` and `[(i, (i + 1) * k - 1) for i in range(M)]`.",
+        ),
+        check=losses.check_map,
+        stand_in=lambda: losses.uniform_map,
+    ),
+    Task(
+        id="09.2",
+        title="Hidden states through a map",
+        minutes=7,
+        difficulty=2,
+        importance=5,
+        points=2,
+        signature="mapped_loss(s, t, weight, bias, mask)",
+        hints=(
+            "First the map: it is a linear layer from the student's width to the teacher's.",
+            "`s @ weight.T + bias`, then squared errors; a boolean mask picks the real tokens.",
+            "`(s @ weight.T + bias - t).square()[mask].mean()`.",
+        ),
+        check=losses.check_mapped,
+        stand_in=lambda: losses.mapped_loss,
+    ),
+    Task(
+        id="09.3",
+        title="Attention scores without padding",
+        minutes=8,
+        difficulty=3,
+        importance=5,
+        points=3,
+        signature="score_loss(s, t, mask)",
+        hints=(
+            "A pair counts if its query and its key are real: two masks, one along rows, one along columns.",
+            "`mask[:, None, :, None] & mask[:, None, None, :]` has shape (B, 1, T, T); it must cover the heads too.",
+            "`(s - t).square().masked_select(pairs.expand_as(s)).mean()`.",
+        ),
+        check=losses.check_scores,
+        stand_in=lambda: losses.score_loss,
+    ),
+    Task(
+        id="09.4",
+        title="The prediction",
+        minutes=5,
+        difficulty=2,
+        importance=4,
+        points=2,
+        signature="prediction_loss(s, t)",
+        hints=(
+            "Probabilities of the teacher, log-probabilities of the student.",
+            "Multiply, add up over the classes, change the sign, take the mean over texts.",
+            "`-(t.softmax(-1) * s.log_softmax(-1)).sum(-1).mean()`.",
+        ),
+        check=losses.check_prediction,
+        stand_in=lambda: losses.prediction_loss,
+    ),
+    Task(
+        id="09.5",
+        title="Replace words",
+        minutes=7,
+        difficulty=2,
+        importance=4,
+        points=2,
+        signature="replace_words(words, candidates, p, rng)",
+        hints=(
+            "Copy the list. Then decide for each place that has candidates, by itself.",
+            "`rng.random() < p` is true with probability p; `rng.choice(choices)` takes one of a list.",
+            "Over `candidates.items()`: `if choices and rng.random() < p: new[place] = rng.choice(choices)`.",
+        ),
+        check=texts.check_replace,
+        stand_in=lambda: texts.replace_words,
+    ),
+    Task(
+        id="09.6",
+        title="A training set that grows",
+        minutes=7,
+        difficulty=2,
+        importance=5,
+        points=2,
+        signature="grown(texts, labels, more, held_out)",
+        hints=(
+            "Go through texts and labels together; each text gives several rows.",
+            "First the text itself with its label, then each version with the same label, unless it is held out.",
+            "`rows.append((text, label))`, then `rows += [(new, label) for new in more(text) if new not in held_out]`.",
+        ),
+        check=texts.check_grown,
+        stand_in=lambda: texts.grown,
+    ),
+    Task(
+        id="09.7",
+        title="The task stage as data",
+        minutes=12,
+        difficulty=3,
+        importance=5,
+        points=3,
+        signature="task_stages(teacher_layers, student_layers)",
+        hints=(
+            "Two stages: inner layers first, the prediction second. Your own map of 09.1 has all pairs.",
+            'Kinds are "hidden", with project="one", "attention" and "soft"; two terms of one kind need names.',
+            'Stage("inner", (Term("hidden", layers=…, project="one"), Term("attention", layers=…)), '
+            'schedule="constant") and Stage("prediction", (Term("soft"),)).',
+        ),
+        check=texts.check_stages,
+        stand_in=lambda: texts.task_stages,
+    ),
+)
