@@ -83,5 +83,5 @@ def pareto(rows: Sequence[Row], cost: str = "bytes", limit: float | None = None)
     if limit is not None:
         axis.axvline(limit, color=GREY, ls=":", marker="", label="budget")
     axis.set(xscale="log", xlabel=f"{label} (logarithmic)", ylabel="test accuracy (%)", title="What each costs")
-    axis.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=5)
     return figure

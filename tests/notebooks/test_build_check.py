@@ -5,7 +5,7 @@ import nbformat
 from coursekit.course.build import build
 from coursekit.course.units import find_unit
 
-WRITTEN = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
+WRITTEN = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
 
 
 def test_the_written_units_are_there():
