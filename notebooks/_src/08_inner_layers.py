@@ -406,7 +406,7 @@ assert before[False, False, False] > before[True, True, True]
 #
 # both as $\text{KL}(\text{teacher} \,\|\, \text{student})$, a mean over heads and real tokens. Attention by hand: a token
 # of the teacher attends to two tokens with $(0.5, 0.5)$, in the student with $(0.8, 0.2)$:
-# $0.5 \ln\frac{0.5}{0.8} + 0.5 \ln\frac{0.5}{0.2} = -0.235 + 0.458 = 0.223$.
+# $0.5 \ln\frac{0.5}{0.8} + 0.5 \ln\frac{0.5}{0.2}$ $= -0.235 + 0.458 = 0.223$.
 
 # %% name="attention-by-hand" tags=["nbval-check-output"]
 teacher_row, student_row = torch.tensor([0.5, 0.5]), torch.tensor([0.8, 0.2])
