@@ -112,9 +112,10 @@ explore(
 # say nothing about one: `coursekit bench --device cuda` measures it on yours.
 
 # %% name="figure-pareto"
+budget = {"bytes": MOST_BYTES / 1e6, "ratio_1": MOST_RATIO, "ratio_32": None, "cpu_seconds": None}
 explore(
-    lambda cost: pareto(rows, cost, {"bytes": MOST_BYTES / 1e6, "ratio_1": MOST_RATIO}.get(cost)),
-    cost=["bytes", "ratio_1", "ratio_32", "cpu_seconds"],
+    lambda cost: pareto(rows, cost, budget[cost]),
+    cost=list(budget),
     alt="Test accuracy of every model against the bytes it is stored in, one colour and marker for each family, with a "
     "step line through the models that nothing beats and a dotted line at 16 MB.",
     caption="What lies under the line is beaten by something cheaper; compare the fronts of the four costs.",
@@ -249,9 +250,9 @@ for number, what, held, measured, _, arm, verdict in bar_rows(benched):
     print(f"{number:>2}  {what:<46.46} {held:<22} {measured:>7}  {verdict}")
 
 # %% name="figure-bench"
-panels = {case.name: case for case in benched.cases if case.arms}
+panels = {case.name: replace(benched, cases=(case,)) for case in benched.cases if case.arms}
 explore(
-    lambda case: bench(replace(benched, cases=(panels[case],))),
+    lambda case: bench(panels[case]),
     case=list(panels),
     alt="Every arm of one comparison as times as fast as the first, on a logarithmic axis, with quartiles over rounds; an "
     "upright tick is a bar that was met, a cross one that was missed.",
