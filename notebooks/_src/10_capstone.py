@@ -127,6 +127,22 @@ for name in ("bag-of-words", "probe", "alone", "sibling-3", "sibling-int8", "nar
     row = by_name[name]
     print(f"{name:<13} {row.accuracy:6.1%} ± {row.spread:.1%} {row.bytes / 1e6:7.2f} MB {row.cpu_seconds:6.0f} CPU s")
 
+# %% name="differences"
+
+
+def tell(pairs):
+    """Differences of test accuracy in points, with 95 % intervals over texts and seeds."""
+    for pair in pairs:
+        gap = study["differences"][pair]["test_accuracy"]
+        low, high = (100 * gap[end] for end in ("low", "high"))
+        print(f"{pair:<40} {100 * gap['difference']:+5.1f} ({low:+.1f} to {high:+.1f})")
+
+
+small = ("distilbert", "distil", "pkd", "theseus", "minilm", "tinybert", "alone-long", "sibling-3")
+tell([*(f"{name} − alone" for name in small), "sibling-int8 − probe", "movement − masked"])
+sparse = study["arms"]["masked"]["sparse_bytes"]["mean"]
+print(f"half the weights zero: {sparse / 1e6:.1f} MB if each matrix takes its smallest form")
+
 # %% [markdown]
 # The baselines come first, as always. `alone` is a small model trained without any method of this course; `sibling-3`
 # and `sibling-int8` are public relatives of the encoder that anyone can download; `probe` trains nothing but a straight
@@ -166,9 +182,8 @@ print("inside the margin on validation:", *inside)
 if inside:
     for what, key in (("smallest", "bytes"), ("fastest, one text", "ratio_1"), ("fastest, 32", "ratio_32")):
         name = min(inside, key=lambda name: getattr(by_name[name], key))
-        gap = study["differences"][f"{name} − teacher"]["test_accuracy"]
-        low, high = (100 * gap[end] for end in ("low", "high"))
-        print(f"{what:<18} {name:<26} on test {100 * gap['difference']:+.1f} points ({low:+.1f} to {high:+.1f})")
+        print(f"{what}, on test:")
+        tell([f"{name} − teacher"])
 
 # %% [markdown]
 # Seven of 43 are inside: what only rounds, the smaller word table, and one stack. The **smallest**, int4 with its tables,
@@ -193,7 +208,13 @@ print(
 )
 
 # %% name="figure-equal"
-pairs = ("distil − shared-2", "distil − sandwich", "distil − shared-all", "distil − alone-long", "shared-2 − alone-long")
+pairs = (
+    "distil − shared-2",
+    "distil − sandwich",
+    "distil − shared-all",
+    "distil − alone-long",
+    "shared-2 − alone-long",
+)
 found = {pair: study["differences"][pair]["test_accuracy"] for pair in pairs}
 show(
     differences(found, "Test accuracy at equal compute, difference"),
@@ -201,6 +222,9 @@ show(
     "weights and minus itself trained alone for longer, and sharing minus that.",
     caption="All five models cost the same compute in total; an interval that crosses 0 decides nothing.",
 )
+
+# %% name="told-equal"
+tell(found)
 
 # %% [markdown]
 # `shared-2` and `sandwich` have six depths on three stored layers, so as many weights as the student, and twice its
@@ -230,6 +254,9 @@ show(
     "prune before they distil are 0.9 to 1.1 points higher, one of them just clear of zero; the other two −0.3 and +0.1.",
     caption="Prune before you distil; where the rounding stands makes no difference.",
 )
+
+# %% name="told-orders"
+tell(orders)
 
 # %% [markdown]
 # Pruning first is better by about a point, in all three orders that do it, and by an interval that clears zero in one
