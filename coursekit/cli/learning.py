@@ -30,12 +30,10 @@ def fetch(
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Fill this folder, for offline machines.")] = None,
 ) -> None:
     """Download models and data, and check their hashes."""
-    from coursekit.data import assets, fetch
-    from coursekit.errors import unknown_name
+    from coursekit.data import assets, fetch, verify
 
-    for name in names or ():  # all names are tried before the first download
-        if name not in assets():
-            raise unknown_name("asset", name, assets())
+    for name in names or ():  # an unknown name is refused before the first download
+        verify(name)
     for name in names or assets():
         print(f"{name}: {fetch(name, to=to)}")
 

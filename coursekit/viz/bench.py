@@ -6,9 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from coursekit.bench.results import BenchResult, CaseResult
-from coursekit.viz.style import PALETTE
+from coursekit.viz.style import GREY, PALETTE
 
-GREY = "#666666"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 MET, MISSED = PALETTE[2], PALETTE[1]
 

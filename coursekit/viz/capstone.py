@@ -7,9 +7,7 @@ from matplotlib.figure import Figure
 
 from coursekit.course.studies.leaderboard_table import COLUMNS, FAMILIES, Row, front
 from coursekit.errors import unknown_name
-from coursekit.viz.style import MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, MARKERS, PALETTE
 
 
 def leaderboard(rows: Sequence[Row], order: str = "accuracy", family: str = "all") -> Figure:

@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
 
 def tempered(logits: ArrayLike, temperature: float) -> np.ndarray:

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from coursekit.distill.layers import Pairs
-from coursekit.viz.style import LINES, MARKERS, PALETTE
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
-GREY = "#666666"
 REPLACED, KEPT = PALETTE[0], "#e4e4e4"
 
 

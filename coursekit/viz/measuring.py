@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from coursekit.measure import Latency
-from coursekit.viz.style import MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, MARKERS, PALETTE
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
-GREY = "#666666"
 GONE = "#ffffff"
 
 

@@ -7,9 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
 
 class Point(NamedTuple):

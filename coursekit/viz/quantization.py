@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
 
 def codes_on_a_line(values: ArrayLike, rows: Mapping[str, tuple[float, int, int, int]]) -> Figure:

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from coursekit.distill import Recipe, Stage, Term
+from coursekit.viz.style import GREY
 from coursekit.viz.towers import (
     DEEP,
     EMPTY,
-    GREY,
     INK,
     LEFT,
     LOGITS,

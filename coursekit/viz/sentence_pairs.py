@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from coursekit.viz.style import PALETTE
+from coursekit.viz.style import GREY, PALETTE
 
-GREY, WHITE = "#666666", "#ffffff"
+WHITE = "#ffffff"
 FATES = {  # what became of a token → colour, and how it is marked without colour
     "left alone": ("#ffffff", ""),
     "[MASK]": ("#9ecae9", "//"),

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
-GREY = "#666666"
 Interval = tuple[float, float, float]
 Cell = float | Interval
 

@@ -10,9 +10,9 @@ from matplotlib.patches import Polygon, Rectangle
 
 from coursekit.models import SharingPlan
 from coursekit.viz.colours import ink
-from coursekit.viz.style import PALETTE
+from coursekit.viz.style import GREY, PALETTE
 
-GREY, PALE = "#666666", "#ececec"
+PALE = "#ececec"
 WIDTHS = (1.0, 0.62, 1.0, 0.62)  # of the columns attention, LayerNorm, FFN, LayerNorm
 
 

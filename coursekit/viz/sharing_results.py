@@ -9,10 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from coursekit.measure import Latency, Report
-from coursekit.viz.style import LINES, MARKERS, PALETTE
-
-GREY = "#666666"
-
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
 # ---- memory and time ----
 

@@ -9,9 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from coursekit.viz.style import LINES, MARKERS, PALETTE
-
-GREY = "#666666"
+from coursekit.viz.style import GREY, LINES, MARKERS, PALETTE
 
 
 def padding_curves(lengths: Sequence[int], losses: Mapping[str, ArrayLike]) -> Figure:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from coursekit.distill import LayerMatch, Recipe, Term
-from coursekit.viz.style import PALETTE
+from coursekit.viz.style import GREY, PALETTE
 
-INK, GREY, PALE, EMPTY, DEEP = "#222222", "#666666", "#f0f0f0", "#ffffff", "#dfe7ee"
+INK, PALE, EMPTY, DEEP = "#222222", "#f0f0f0", "#ffffff", "#dfe7ee"
 LEFT, RIGHT, WIDE = 0.0, 2.65, 1.2  # where the columns of teacher and student stand, and how wide they are
 STACK, FLOOR, GAP = 6.0, 1.0, 0.09  # height of a stack of layers, where it begins, room between boxes
 LOGITS = FLOOR + STACK + 0.58

@@ -48,6 +48,7 @@ from coursekit.measure import (
 from coursekit.models import MaskedLM, SequenceClassifier
 from coursekit.train import TrainConfig, classification_loss, load_teacher, pretrained_encoder, text_batches, train
 from coursekit.viz import explore, show, use_style
+from coursekit.viz.comparison import Candidate, one_page
 from coursekit.viz.low_rank import (
     break_even_times,
     direction_sweep,
@@ -58,8 +59,6 @@ from coursekit.viz.low_rank import (
     recovery,
     trade_offs,
 )
-from coursekit.viz.quantization_results import Candidate
-from coursekit.viz.quantization_results import trade_offs as one_page
 
 use_style()
 

@@ -50,6 +50,7 @@ from coursekit.train import (
     train,
 )
 from coursekit.viz import explore, show, use_style
+from coursekit.viz.comparison import Candidate, differences, one_page
 from coursekit.viz.quantization import (
     bits_and_groups,
     channels,
@@ -59,13 +60,10 @@ from coursekit.viz.quantization import (
     straight_through,
 )
 from coursekit.viz.quantization_results import (
-    Candidate,
     beside_published,
-    differences,
     layer_errors,
     sensitivity,
     study_arms,
-    trade_offs,
 )
 
 use_style()
@@ -784,7 +782,7 @@ cards = [
 
 # %% name="figure-together"
 show(
-    trade_offs(cards, majority),
+    one_page(cards, majority),
     alt="Seven models in rows, three panels: megabytes from 91 down to 13, time relative to full precision, accuracy "
     "with intervals. Those with int8 layers are faster than full precision, the packed ones are not; the intervals of "
     "accuracy overlap that of full precision, but for ternary's.",

@@ -40,6 +40,7 @@ from coursekit.train import (
 )
 from coursekit.train.mlm_teacher import load_mlm_teacher
 from coursekit.viz import explore, show, use_style
+from coursekit.viz.comparison import differences
 from coursekit.viz.distillation import (
     ablation,
     answers_at,
@@ -47,7 +48,6 @@ from coursekit.viz.distillation import (
     gradients,
     label_curves,
 )
-from coursekit.viz.quantization_results import differences
 from coursekit.viz.recipes import recipe_panel
 from coursekit.viz.towers import layer_map
 

@@ -46,6 +46,7 @@ from coursekit.measure import bootstrap_interval, machine, paired_bootstrap
 from coursekit.models import Capture
 from coursekit.train import TrainConfig, load_teacher, text_batches
 from coursekit.viz import explore, show, use_style
+from coursekit.viz.comparison import differences
 from coursekit.viz.inner_layers import (
     distance_table,
     intervals,
@@ -56,7 +57,6 @@ from coursekit.viz.inner_layers import (
     state_distances,
     study_panels,
 )
-from coursekit.viz.quantization_results import differences
 from coursekit.viz.recipes import recipe_panel, recipe_panels
 from coursekit.viz.towers import layer_map
 
@@ -540,8 +540,9 @@ assert all(accuracy[method] > 0.68 for method in METHODS)  # seen: 0.76 to 0.79
 
 # %% [markdown]
 # A student that begins as half a teacher, with a head made for other states, first has to find its way back. All six
-# have, and only soft targets are behind the student alone, by an interval that just excludes zero: three fifths of the
-# steps, and a teacher of the same labels. With 60 % of these steps (try it: `COMPUTE = 180`) those
+# have. Soft targets are the furthest behind the student alone, by an interval that ends at zero: with two threads it just
+# includes it, with one it just excludes it, because sums in another order round differently. They have three fifths of
+# the steps, and a teacher of the same labels. With 60 % of these steps (try it: `COMPUTE = 180`) those
 # that ask a teacher take only 36, and stand still at the larger class: how soon a student finds its way is most of what a
 # short comparison shows. So the study below takes more steps, more seeds, and a case where the teacher knows more.
 

@@ -35,7 +35,7 @@ from coursekit.train import TrainConfig, classification_loss, load_teacher, pred
 from coursekit.viz import explore, show, use_style
 from coursekit.viz.bench import bench
 from coursekit.viz.capstone import leaderboard, pareto
-from coursekit.viz.quantization_results import differences
+from coursekit.viz.comparison import differences
 
 use_style()
 

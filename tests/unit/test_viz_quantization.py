@@ -12,13 +12,10 @@ from coursekit.viz.quantization import (
     straight_through,
 )
 from coursekit.viz.quantization_results import (
-    Candidate,
     beside_published,
-    differences,
     layer_errors,
     sensitivity,
     study_arms,
-    trade_offs,
 )
 
 pytestmark = pytest.mark.usefixtures("drawing")
@@ -107,16 +104,6 @@ def test_sensitivity_writes_its_numbers():
     assert texts(axis) == ["1.0", "2.5", "0.0", "9.0"]
 
 
-def test_trade_offs_shows_bytes_time_and_accuracy():
-    cards = [Candidate("fp32", 90.9, 1.0, 0.02, 0.81, 0.78, 0.84), Candidate("int8", 23.0, 0.6, 0.1, 0.8, 0.77, 0.83)]
-    size, time, quality = trade_offs(cards, 0.58).axes
-    assert [text.strip() for text in texts(size)] == ["90.9", "23.0"]
-    assert [text.strip() for text in texts(time)] == ["1.00", "0.60"]
-    assert [label.get_text() for label in size.get_yticklabels()] == ["fp32", "int8"]
-    spans = [tuple(line.get_xdata()) for line in quality.lines if len(line.get_xdata()) == 2]
-    assert (78.0, 84.0) in [tuple(np.round(span, 6)) for span in spans]
-
-
 def arm(mean, size):
     numbers = {"mean": mean, "min": mean - 0.01, "max": mean + 0.01, "sd": 0.01}
     return {
@@ -133,17 +120,6 @@ def test_study_arms_draws_each_family():
     line = right.lines[0]
     assert line.get_xdata() == pytest.approx([40, 50]) and line.get_ydata() == pytest.approx([70, 79])
     assert {round(line.get_ydata()[0], 6) for line in right.lines} >= {80.0, 59.0}
-
-
-def test_differences_tell_clear_ones_apart():
-    rows = {
-        "clear": {"difference": -0.05, "low": -0.07, "high": -0.03},
-        "not": {"difference": 0.01, "low": -0.01, "high": 0.03},
-    }
-    (axis,) = differences(rows, "x").axes
-    points = [line for line in axis.lines if line.get_linestyle() == "None"]
-    assert [line.get_marker() for line in points] == ["s", "o"]
-    assert points[0].get_xdata()[0] == pytest.approx(-5)
 
 
 def test_beside_published_in_per_cent_of_full():

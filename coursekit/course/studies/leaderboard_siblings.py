@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from coursekit.data.siblings import fetch_sibling
+from coursekit.data import fetch
 from coursekit.export.graph import onnx
 from coursekit.files import atomic_folder, cache_folder, write_json
 from coursekit.models import Encoder, from_huggingface
@@ -21,7 +21,7 @@ def three_layers() -> Encoder:
 
     folder = cache_folder() / "studies" / "leaderboard" / "minilm-3-layers"
     if not folder.is_dir():
-        tensors = _weights(onnx().load(str(fetch_sibling("minilm-3-layers") / "model.onnx")))
+        tensors = _weights(onnx().load(str(fetch("minilm-3-layers") / "model.onnx")))
         with atomic_folder(folder) as part:
             write_json(part / "config.json", _config())
             save_file(tensors, part / "model.safetensors")
@@ -70,7 +70,7 @@ class Int8Sibling:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.file = fetch_sibling("minilm-int8") / "model.onnx"
+        self.file = fetch("minilm-int8") / "model.onnx"
         self.session = onnxruntime.InferenceSession(
             str(self.file), sess_options=options, providers=["CPUExecutionProvider"]
         )
