@@ -69,12 +69,12 @@ def figure_faults(notebook: NotebookNode) -> list[str]:
 
 
 def widget_faults(notebook: NotebookNode) -> list[str]:
-    """Every cell with a widget that was run shows a figure too, for readers without a kernel."""
+    """Every cell with a widget that was run shows a figure or table too, for readers without a kernel."""
     faults = []
     for cell in _cells(notebook, "code"):
-        kinds = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
+        kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
         ran = cell.get("execution_count") is not None
-        if ran and _calls(cell.source, "explore") and not any(kind.startswith("image/") for kind in kinds):
+        if ran and _calls(cell.source, "explore") and not kinds & {"image/png", "text/html"}:
             faults.append(f"cell {cell.id!r} has a widget without its static twin")
     return faults
 

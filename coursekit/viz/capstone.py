@@ -1,8 +1,9 @@
-"""Figures of unit 10: the leaderboard as a table, and the front that nothing beats."""
+"""Unit 10: the leaderboard as a table, and a figure of the front that nothing beats."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from coursekit.course.studies.leaderboard_table import COLUMNS, FAMILIES, Row, front
@@ -10,7 +11,7 @@ from coursekit.errors import unknown_name
 from coursekit.viz.style import GREY, MARKERS, PALETTE
 
 
-def leaderboard(rows: Sequence[Row], order: str = "accuracy", family: str = "all") -> Figure:
+def leaderboard(rows: Sequence[Row], order: str = "accuracy", family: str = "all") -> HTML:
     """The table, best first by one column; family: only these and the teacher. The column `GPU` says that it is open.
 
     Raises ValueError for an unknown column or family.
@@ -27,26 +28,20 @@ def leaderboard(rows: Sequence[Row], order: str = "accuracy", family: str = "all
         return worst if value is None else -value if COLUMNS[order][2] else value
 
     shown.sort(key=key)
-    figure, axis = plt.subplots(figsize=(11.5, 0.29 * len(shown) + 0.8))
-    axis.set_axis_off()
-    cells = [[row.name, *(write(row) for _, write, _ in COLUMNS.values()), "not yet"] for row in shown]
-    heads = ["model", *(head for head, _, _ in COLUMNS.values()), "GPU"]
-    widths = [0.19, 0.13, *[0.085] * (len(heads) - 3), 0.07]
-    table = axis.table(cells, colLabels=heads, colWidths=widths, bbox=(0, 0, 1, 1), cellLoc="right")
-    table.auto_set_font_size(False)
-    table.set_fontsize(8.5)
-    ordered = 1 + list(COLUMNS).index(order)
-    for (line, column), cell in table.get_celld().items():
-        cell.set_edgecolor("#dddddd")
-        if line == 0:
-            cell.set_text_props(weight="bold")
-        elif shown[line - 1].name == "teacher":
-            cell.set_facecolor("#e8eef5")
-        if column == ordered:
-            cell.set_text_props(color=PALETTE[0], weight="bold")
-        if column == 0:
-            cell.set_text_props(ha="left")
-    return figure
+    heads = {"name": "model", **{field: head for field, (head, _, _) in COLUMNS.items()}, "gpu": "GPU"}
+    sort = "descending" if COLUMNS[order][2] else "ascending"
+    marks = {order: f' aria-sort="{sort}"'}
+    top = "".join(f'<th scope="col"{marks.get(field, "")}>{head}</th>' for field, head in heads.items())
+    body = "".join(_line(row, order) for row in shown)
+    return HTML(f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>")
+
+
+def _line(row: Row, order: str) -> str:
+    """A row of the table; what it is ordered by stands out, and so does the teacher."""
+    written = {field: write(row).replace(" ", "&nbsp;") for field, (_, write, _) in COLUMNS.items()}
+    strong = written.keys() if row.name == "teacher" else {order}
+    cells = (f"<td><b>{words}</b></td>" if field in strong else f"<td>{words}</td>" for field, words in written.items())
+    return f'<tr><th scope="row">{row.name}</th>{"".join(cells)}<td>not&nbsp;yet</td></tr>\n'
 
 
 def pareto(rows: Sequence[Row], cost: str = "bytes", limit: float | None = None) -> Figure:

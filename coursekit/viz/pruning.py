@@ -29,10 +29,11 @@ def _cells(axis: Axes, values: np.ndarray, mask: np.ndarray) -> None:
     axis.imshow(np.ma.masked_where(~mask, values), cmap=colours, vmin=-0.35 * values.max(), vmax=values.max())
     rows, columns = np.nonzero(~mask)
     axis.scatter(columns, rows, s=90 / values.shape[1], color="#bbbbbb", marker=".", linewidths=0)
-    axis.set(xticks=np.arange(values.shape[1] + 1) - 0.5, yticks=np.arange(len(values) + 1) - 0.5)
-    axis.set(xticklabels=[], yticklabels=[])
-    axis.tick_params(length=0)
-    axis.grid(color="#dddddd", linewidth=0.5)
+    down, right = (np.arange(1, size) - 0.5 for size in values.shape)
+    borders = {"colors": "#dddddd", "linewidth": 0.5, "linestyle": "-"}  # a grid of ticks takes ten times as long
+    axis.hlines(down, -0.5, values.shape[1] - 0.5, **borders)
+    axis.vlines(right, -0.5, len(values) - 0.5, **borders)
+    axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(True)
 
 

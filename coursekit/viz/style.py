@@ -7,7 +7,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 from cycler import cycler
 from IPython import get_ipython
-from IPython.display import Image, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7B2FD0", "#704214", "#000000")
@@ -58,25 +58,28 @@ def to_png(figure: Figure, dpi: int = DPI) -> bytes:
     return stream.getvalue()
 
 
-def captioned(figure: Figure, *, alt: str, caption: str) -> tuple[Image, Markdown]:
+def captioned(figure: Figure | HTML, *, alt: str, caption: str) -> tuple[Image | HTML, Markdown]:
     """The figure as PNG with its alt text, and what stands under it; the figure is closed. Raises as `show` does."""
-    if not isinstance(figure, Figure):
-        raise ValueError(f"show expects a matplotlib figure, got {type(figure).__name__}")
+    if not isinstance(figure, Figure | HTML):
+        raise ValueError(f"show expects a matplotlib figure or a table in HTML, got {type(figure).__name__}")
     for name, text in (("alt", alt), ("caption", caption)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"a figure needs {name}=, a text that is not empty, got {text!r}")
+    kind = "figure" if isinstance(figure, Figure) else "table"
+    words = Markdown(f"{caption}\n\n<details><summary>The {kind} in words</summary>{html.escape(alt)}</details>")
+    if isinstance(figure, HTML):
+        return figure, words
     width = round(figure.get_figwidth() * INCH)
-    words = f"<details><summary>The figure in words</summary>{html.escape(alt)}</details>"
-    return Image(to_png(figure), format="png", width=width, alt=alt), Markdown(f"{caption}\n\n{words}")
+    return Image(to_png(figure), format="png", width=width, alt=alt), words
 
 
-def show(figure: Figure, *, alt: str, caption: str) -> None:
+def show(figure: Figure | HTML, *, alt: str, caption: str) -> None:
     """Show the figure once, as PNG, with its caption under it, and close it; outside IPython it is only closed.
 
-    `alt` says what is drawn for readers who cannot see it, `caption` in one sentence what to see. `alt` is stored in
-    the output's metadata, where nbconvert's classic template and others look for it; JupyterLab 4 has no alt texts
-    for PNG outputs, so it is also folded under the caption, for every front end. Raises ValueError for an empty
-    text or something that is not a figure.
+    A table is shown as the HTML it is. `alt` says what is drawn for readers who cannot see it, `caption` in one
+    sentence what to see. `alt` is stored in the output's metadata, where nbconvert's classic template and others look
+    for it; JupyterLab 4 has no alt texts for PNG outputs, so it is also folded under the caption, for every front end.
+    Raises ValueError for an empty text or something that is neither.
     """
     shown = captioned(figure, alt=alt, caption=caption)
     if get_ipython() is not None:

@@ -6,13 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import ipywidgets
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from traitlets import TraitError
 
 from coursekit.errors import unknown_name
 from coursekit.viz.style import show, to_png
@@ -25,7 +27,7 @@ NOTES = "COURSEKIT_WIDGETS"
 
 
 def explore(
-    figure_function: Callable[..., Figure],
+    figure_function: Callable[..., Figure | HTML],
     *,
     alt: str,
     caption: str,
@@ -35,19 +37,20 @@ def explore(
     """Controls over `figure_function(**values)`, and under them its static twin for the values `static`.
 
     A control is an ipywidgets widget or what `interact` takes: (low, high, step) for a slider, a list for a menu, a
-    truth value for a box; `static` overrides their first values, which the twin has otherwise. All are reached with
-    Tab and changed with the arrow keys or Space. A change calls the figure function once, and not at all for values
-    seen before; it should only draw what was computed earlier. A ValueError of the figure function is shown in place
-    of the figure. Where there is no kernel only the twin remains. Raises ValueError without controls, or for a name in
-    `static` that is no control.
+    truth value for a box; `static` has the values to begin with, where they are not the widgets' own. All are reached
+    with Tab and changed with the arrow keys or Space. A change calls the figure function once, and not at all for
+    values seen before; it should only draw what was computed earlier, or write a table in HTML. A ValueError of the
+    function is shown in place of the figure. Where there is no kernel only the twin remains. Raises ValueError without
+    controls, for a name in `static` that is no control, or a value that its control cannot have.
     """
     if not controls:
         raise ValueError("explore expects at least one control, such as width=(1, 10, 1)")
     widgets = _widgets(controls)
-    for name in static or {}:
+    for name, value in (static or {}).items():
         if name not in widgets:
             raise unknown_name("control", name, widgets)
-    values = {name: widget.value for name, widget in widgets.items()} | (static or {})
+        _begin(widgets[name], name, value)
+    values = {name: widget.value for name, widget in widgets.items()}
     if hasattr(get_ipython(), "kernel"):
         live = _live(figure_function, widgets)
         if file := os.environ.get(NOTES):
@@ -78,13 +81,24 @@ def _widgets(controls: dict[str, object]) -> dict[str, ipywidgets.Widget]:
     return widgets
 
 
-def _live(figure_function: Callable[..., Figure], widgets: dict[str, ipywidgets.Widget]) -> ipywidgets.Widget:
+def _begin(widget: ipywidgets.Widget, name: str, value: object) -> None:
+    """Set a control to its first value; a slider would clamp it, a menu refuse it in its own words."""
+    with suppress(TraitError):
+        widget.value = value
+    if widget.value != value:
+        raise ValueError(f"static has {name} = {value!r}, which its control cannot have")
+
+
+def _live(figure_function: Callable[..., Figure | HTML], widgets: dict[str, ipywidgets.Widget]) -> ipywidgets.Widget:
     """The controls above one image that follows them; its alt text says for which values it is drawn."""
     picture = ipywidgets.HTML()
 
     @lru_cache(REMEMBERED, typed=True)
     def drawn(**values: object) -> str:
-        png = base64.b64encode(to_png(figure_function(**values), LIVE_DPI)).decode()
+        figure = figure_function(**values)
+        if isinstance(figure, HTML):
+            return str(figure.data)
+        png = base64.b64encode(to_png(figure, LIVE_DPI)).decode()
         alt = html.escape(f"The figure described below, drawn for {_named(values)}.")
         return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{png}">'
 

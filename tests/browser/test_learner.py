@@ -64,7 +64,7 @@ def test_a_lesson_runs_and_its_slider_answers_the_keyboard(page):
     assert [knob.get_attribute("tabindex") for knob in (vocabulary, hidden, width)] == ["0"] * 3  # Tab comes by
     first = page.live(cell)
     wider = page.turn(cell, width, "ARROW_RIGHT")
-    assert "width = 20." in first[0] and "width = 21." in wider[0] and wider[1] != first[1]
+    assert "width = 5." in first[0] and "width = 6." in wider[0] and wider[1] != first[1]
     assert page.turn(cell, width, "ARROW_LEFT") == first
     assert "vocabulary = 10," in page.turn(cell, vocabulary, "HOME")[0]
     assert "(Drawn for vocabulary = 100, hidden = 10, width = 5.)" in page.says(cell)  # the static twin

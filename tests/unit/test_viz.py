@@ -3,6 +3,7 @@ import json
 from itertools import combinations
 
 import pytest
+from IPython.display import HTML
 from matplotlib import pyplot as plt
 
 from coursekit import viz
@@ -84,7 +85,7 @@ def test_a_figure_is_shown_once_and_closed(shown):
         ({"alt": " "}, "needs alt="),
         ({"caption": ""}, "needs caption="),
         ({"alt": None}, "needs alt=.*None"),
-        ({"figure": "plot"}, "expects a matplotlib figure, got str"),
+        ({"figure": "plot"}, "expects a matplotlib figure or a table in HTML, got str"),
     ],
 )
 def test_show_refuses_a_figure_without_words(change, message):
@@ -107,7 +108,9 @@ def test_controls_redraw_one_image_and_the_twin_stands_below(shown):
     viz.explore(bar, alt="One bar.", caption="It grows.", static={"height": 2}, height=(1, 5, 1), wide=True)
     box, twin, words = shown
     slider, tick, live = box.children
-    assert (slider.value, tick.value, slider.tooltip) == (3, True, "height")
+    assert (slider.value, tick.value, slider.tooltip) == (2, True, "height")
+    assert picture(live.value).startswith(PNG) and "height = 2, wide = True" in live.value  # what the twin shows
+    slider.value = 3
     assert live.value == '<p role="alert">height 3 &lt;does&gt; not exist</p>'
     slider.value = 5
     first = picture(live.value)
@@ -128,19 +131,29 @@ def test_a_change_draws_once_and_going_back_not_at_all(shown):
         return bar(height)
 
     viz.explore(counted, alt="One bar.", caption="It grows.", static={"height": 2}, height=(1, 9, 1), wide=False)
-    assert calls == [(5, False), (2, False)]  # the live figure, the twin
+    assert calls == [(2, False), (2, False)]  # the live figure, the twin
     slider, tick, live = shown[0].children
-    seen = {5: live.value}
+    seen = {2: live.value}
     for value in (6, 7):
         slider.value = value
         seen[value] = live.value
     assert calls[2:] == [(6, False), (7, False)]
-    for value in (5, 7, 6):
+    for value in (2, 7, 6):
         slider.value = value
         assert live.value == seen[value]
     assert len(calls) == 4
     tick.value = True
     assert calls[4:] == [(6, True)]
+
+
+def test_a_table_is_shown_as_it_is(shown):
+    viz.explore(lambda size: HTML(f"<table>{size}</table>"), alt="Sizes.", caption="They grow.", size=(1, 5, 1))
+    box, twin, words = shown
+    assert box.children[-1].value == twin.data == "<table>3</table>"
+    box.children[0].value = 5
+    assert box.children[-1].value == "<table>5</table>"
+    assert words.data.startswith("They grow. (Drawn for size = 3.)")
+    assert "<summary>The table in words</summary>Sizes." in words.data
 
 
 def test_answers_are_noted_where_they_are_asked_for(shown, monkeypatch, tmp_path):
@@ -167,5 +180,9 @@ def test_explore_refuses_no_controls_and_names_that_are_none():
         viz.explore(bar, alt="a", caption="c")
     with pytest.raises(ValueError, match="unknown control 'hight'; nearest: height"):
         viz.explore(bar, alt="a", caption="c", static={"hight": 1}, height=(1, 5, 1))
+    with pytest.raises(ValueError, match="static has height = 9, which its control cannot have"):
+        viz.explore(bar, alt="a", caption="c", static={"height": 9}, height=(1, 5, 1))
+    with pytest.raises(ValueError, match="static has name = 'd', which its control cannot have"):
+        viz.explore(bar, alt="a", caption="c", static={"name": "d"}, name=["a", "b"])
     with pytest.raises(ValueError, match=r"control height is \(5, 1, 1\), expected"):
         viz.explore(bar, alt="a", caption="c", height=(5, 1, 1))
