@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import HTML
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from coursekit.course.studies.leaderboard_table import COLUMNS, FAMILIES, Row, front
 from coursekit.errors import unknown_name
@@ -71,10 +74,24 @@ def pareto(rows: Sequence[Row], cost: str = "bytes", limit: float | None = None)
     best = front(rows, cost)
     x, y = [getattr(row, cost) / scale for row in best], [100 * row.accuracy for row in best]
     axis.plot(x, y, color="black", ls="-", lw=1, marker="", drawstyle="steps-post", label="nothing beats these")
-    for row, right, up in zip(best, x, y, strict=True):
-        axis.annotate(row.name, (right, up), xytext=(4, 5), textcoords="offset points", fontsize=8)
     if limit is not None:
         axis.axvline(limit, color=GREY, ls=":", marker="", label="budget")
     axis.set(xscale="log", xlabel=f"{label} (logarithmic)", ylabel="test accuracy (%)", title="What each costs")
+    axis.xaxis.set(minor_locator=LogLocator(subs=(2, 5)), major_formatter="{x:g}", minor_formatter="{x:g}")
+    _names(axis, [row.name for row in best], x, y)
     figure.legend(fontsize=8, loc="outside lower center", ncols=5)
     return figure
+
+
+def _names(axis: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """Names above their points, each above the one before it where both would take the same place."""
+    left, right = np.log10(axis.get_xlim())
+    taken, lane = -np.inf, 0
+    for name, cost, height in zip(names, x, y, strict=True):
+        place = (np.log10(cost) - left) / (right - left)
+        lane = lane + 1 if place < taken else 0
+        taken = max(taken, place + 0.01 * len(name))  # of the axis's width: letters of eight points
+        look = {"arrowstyle": "-", "color": GREY, "lw": 0.6} if lane else None
+        offset = (4, 5 + 11 * lane)
+        axis.annotate(name, (cost, height), offset, textcoords="offset points", fontsize=8, arrowprops=look)
+    axis.set_ylim(top=max(y) + 7)

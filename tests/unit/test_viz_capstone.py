@@ -57,6 +57,17 @@ def test_the_picture_names_the_front_and_draws_the_budget():
     assert axis.get_xscale() == "log"
 
 
+def test_names_of_neighbours_do_not_overlap():
+    close = [row(name, 0.8 + 0.001 * place, 50e6 + 1e4 * place) for place, name in enumerate("abc")]
+    axis = capstone.pareto([*close, row("far", 0.6, 1e6)]).axes[0]
+    assert [(text.get_text(), text.get_position()[1]) for text in axis.texts] == [
+        ("far", 5),
+        ("a", 5),
+        ("b", 16),
+        ("c", 27),
+    ]
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"unknown column 'byte'.*bytes"):
         capstone.leaderboard(ROWS, "byte")
