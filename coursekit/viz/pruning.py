@@ -116,7 +116,7 @@ def sparsity_card(
         quality.plot(list(points), [100 * value for value in points.values()], markevery=1, label=name, **look)
     quality.plot(zeros, 100 * accuracy[method][zeros], marker="o", ms=15, mfc="none", mec="black", mew=1.6, markevery=1)
     quality.axhline(100 * majority, color=GREY, ls=":", marker="", lw=1.2)
-    quality.set(title="Accuracy, %", xlabel="zeros, %", xlim=(-4, 104), ylim=(30, None))
+    quality.set(title="Accuracy, %", xlabel="zeros, %", xlim=(-4, 104), ylim=(30, None), xticks=(0, 50, 100))
     quality.legend(fontsize=8.5, loc="lower left")
     _byte_curves(size)
     size.axvline(zeros, color="black", ls="-", marker="", lw=1.2)
@@ -143,5 +143,5 @@ def _byte_curves(axis: Axes) -> None:
     }
     for number, (name, values) in enumerate(curves.items()):
         axis.plot(zeros, values, color=PALETTE[number], ls=LINES[number], marker=MARKERS[number], label=name)
-    axis.set(xlabel="zeros, %", xlim=(0, 100), ylim=(0, 8))
+    axis.set(xlabel="zeros, %", xlim=(0, 100), ylim=(0, 8), xticks=(0, 50, 100), yticks=(0, 4, 8))
     axis.legend(fontsize=8.5, loc="upper right")
