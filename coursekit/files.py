@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
+
+Made = TypeVar("Made")
 
 
 def cache_folder() -> Path:
@@ -23,12 +26,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _beside(path: Path, make: Callable[..., Made]) -> Made:
+    """Something temporary beside `path`. OSError names the folder, not a hidden file that nobody asked for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        why = f"{error.strerror}; expected a folder that can be written"
+        raise OSError(error.errno, why, str(path.parent)) from error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes that place if the block ends without an exception."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = _beside(path, tempfile.mkstemp)
     os.close(handle)
     part = Path(name)
     try:
@@ -43,8 +55,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` if the block ends without an exception."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    part = Path(_beside(path, tempfile.mkdtemp))
     old = part.with_name(part.name + ".old")
     try:
         yield part

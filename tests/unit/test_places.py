@@ -1,4 +1,4 @@
-"""Container, Binder, Codespaces and JupyterHub: their files agree with the course. None of them is run here."""
+"""Container, Binder, Codespaces and JupyterHub: their files agree with the course. No test runs them."""
 
 import ast
 import json
@@ -103,13 +103,26 @@ def test_the_python_is_one_the_course_takes():
 def test_the_container_copies_what_is_there_and_leaves_the_learners_work_out():
     for line in re.findall(r"(?m)^COPY (?!--chown)(.+) \S+$", read("Dockerfile")):
         assert all((ROOT / name).is_file() for name in line.split())
-    assert {".git", ".venv", "my-work"} <= set(read(".dockerignore").split())
+    assert {".git", ".venv", "my-work", "submissions", "grades*"} <= set(read(".dockerignore").split())
+
+
+def test_hub_and_image_have_a_jupyterhub_that_the_authenticator_knows():
+    for name in ("Dockerfile", "docs/jupyterhub/README.md"):
+        assert "'jupyterhub<6'" in read(name)
 
 
 def test_codespaces_and_hub_configurations_can_be_read():
     assert json.loads(read(".devcontainer/devcontainer.json"))["hostRequirements"]["cpus"] == 2
-    names = {ast.unparse(node) for node in ast.walk(ast.parse(read("docs/jupyterhub/jupyterhub_config.py")))}
-    assert "c.DockerSpawner.image" in names
+    set_to = {
+        ast.unparse(node.targets[0]): ast.unparse(node.value)
+        for node in ast.walk(ast.parse(read("docs/jupyterhub/jupyterhub_config.py")))
+        if isinstance(node, ast.Assign)
+    }
+    assert set_to["c.DockerSpawner.image"] == "'small-transformers'"
+    # the proxy knows only this machine's names, the containers only the one they are given
+    assert set_to["c.JupyterHub.hub_connect_ip"] == "'127.0.0.1'"
+    (name,) = ast.literal_eval(set_to["c.DockerSpawner.extra_host_config"])["extra_hosts"]
+    assert f"http://{name}:" in set_to["c.Spawner.hub_connect_url"]
     assert (ROOT / ".binder" / "postBuild").stat().st_mode & 0o100
 
 
