@@ -1,5 +1,6 @@
-# The course in a container: `docker build -t small-transformers .`, then
-# `docker run --rm -p 8888:8888 -v "$PWD/my-work:/course/my-work" small-transformers` and open the address it prints.
+# The course in a container: `docker build -t small-transformers .`, then `mkdir -p my-work` and
+# `docker run --rm -p 8888:8888 -v "$PWD/my-work:/course/my-work" small-transformers`, and open the address it prints.
+# Where you are not user 1000, add `--user "$(id -u):$(id -g)" -e HOME=/tmp`.
 FROM python:3.11-slim
 
 RUN apt-get update \
@@ -17,7 +18,7 @@ RUN python -m venv /venv \
 
 # For a JupyterHub: `--build-arg HUB=1` (docs/jupyterhub).
 ARG HUB=
-RUN if [ -n "$HUB" ]; then /venv/bin/pip install --no-cache-dir jupyterhub; fi
+RUN if [ -n "$HUB" ]; then /venv/bin/pip install --no-cache-dir --constraint constraints.txt 'jupyterhub<6'; fi
 
 RUN useradd --create-home --uid 1000 learner
 COPY --chown=learner . .

@@ -15,7 +15,8 @@ c.Spawner.mem_limit = "4G"
 c.Spawner.environment = {"OMP_NUM_THREADS": "2"}
 
 c.JupyterHub.hub_ip = "0.0.0.0"  # containers reach the hub over Docker's network
-c.JupyterHub.hub_connect_ip = "host.docker.internal"
+c.JupyterHub.hub_connect_ip = "127.0.0.1"  # the proxy runs beside the hub
+c.Spawner.hub_connect_url = "http://host.docker.internal:8081"  # what containers call this server
 c.DockerSpawner.extra_host_config = {"extra_hosts": {"host.docker.internal": "host-gateway"}}
 
 c.JupyterHub.authenticator_class = "native"
