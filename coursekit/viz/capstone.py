@@ -44,7 +44,7 @@ def _line(row: Row, order: str) -> str:
     written = {field: write(row).replace(" ", "&nbsp;") for field, (_, write, _) in COLUMNS.items()}
     strong = written.keys() if row.name == "teacher" else {order}
     cells = (f"<td><b>{words}</b></td>" if field in strong else f"<td>{words}</td>" for field, words in written.items())
-    return f'<tr><th scope="row">{row.name}</th>{"".join(cells)}<td>not&nbsp;yet</td></tr>\n'
+    return f'<tr><th scope="row" style="text-align: left">{row.name}</th>{"".join(cells)}<td>not&nbsp;yet</td></tr>\n'
 
 
 def pareto(rows: Sequence[Row], cost: str = "bytes", limit: float | None = None) -> Figure:

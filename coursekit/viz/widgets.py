@@ -97,7 +97,7 @@ def _live(figure_function: Callable[..., Figure | HTML], widgets: dict[str, ipyw
     def drawn(**values: object) -> str:
         figure = figure_function(**values)
         if isinstance(figure, HTML):
-            return str(figure.data)
+            return f'<div class="jp-RenderedHTMLCommon">{figure.data}</div>'  # JupyterLab's own look of tables
         png = base64.b64encode(to_png(figure, LIVE_DPI)).decode()
         alt = html.escape(f"The figure described below, drawn for {_named(values)}.")
         return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{png}">'

@@ -149,9 +149,9 @@ def test_a_change_draws_once_and_going_back_not_at_all(shown):
 def test_a_table_is_shown_as_it_is(shown):
     viz.explore(lambda size: HTML(f"<table>{size}</table>"), alt="Sizes.", caption="They grow.", size=(1, 5, 1))
     box, twin, words = shown
-    assert box.children[-1].value == twin.data == "<table>3</table>"
+    assert twin.data == "<table>3</table>" and twin.data in box.children[-1].value
     box.children[0].value = 5
-    assert box.children[-1].value == "<table>5</table>"
+    assert "<table>5</table>" in box.children[-1].value
     assert words.data.startswith("They grow. (Drawn for size = 3.)")
     assert "<summary>The table in words</summary>Sizes." in words.data
 
