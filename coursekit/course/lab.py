@@ -10,8 +10,9 @@ from coursekit.course.units import course_root
 from coursekit.course.welcome import WELCOME, write_welcome
 from coursekit.files import cache_folder, write_json
 
-HIDDEN = {"disabledExtensions": {"@jupyter/nbgrader": True}}
-"""What `coursekit lab` does not show: nbgrader's menus and panels are a lecturer's, and come with the tests."""
+HIDDEN = {"disabledExtensions": {"@jupyter/nbgrader": True, "@jupyterlab/apputils-extension:announcements": True}}
+"""What `coursekit lab` does not show: nbgrader's menus and panels, which are a lecturer's and come with the tests, and
+the question whether one wants Jupyter's news."""
 
 
 def lab(*, prepare: bool = False) -> int:

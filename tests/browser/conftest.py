@@ -80,9 +80,8 @@ def page(chromium, address, tmp_path_factory):
 def address(course, chromium, tmp_path_factory) -> Iterator[str]:
     """What `coursekit lab`, started in the copy, prints to be opened: http://…/lab/tree/welcome.ipynb?token=…"""
     settings = tmp_path_factory.mktemp("jupyter")
-    # Every cell is there at once; nobody is here to say whether they want news.
+    # Every cell is there at once.
     write_json(settings / "lab/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", {"windowingMode": "none"})
-    write_json(settings / "lab/@jupyterlab/apputils-extension/notification.jupyterlab-settings", {"fetchNews": "false"})
     folders = {f"JUPYTER_{name}_DIR": str(settings / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     folders |= {f"JUPYTERLAB_{name}_DIR": str(settings / "lab") for name in ("SETTINGS", "WORKSPACES")}
     without = ("COURSEKIT_PROGRESS", "DISPLAY", "WAYLAND_DISPLAY")  # progress lies in the copy; no window is opened

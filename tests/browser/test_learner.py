@@ -28,6 +28,8 @@ def test_the_welcome_page_is_there_before_anything_is_run(page, course):
         assert (name in links, f"{name} (in the making)" in shown) == (is_open, not is_open)
     assert "00 · Measuring honestly" in links
     page.run(cell)  # and it says the same when it is run
+    asked = [each.text for each in page.browser.find_elements("css selector", ".Toastify__toast")]
+    assert not any("news" in words for words in asked)
     assert "The route for your time" in page.says(cell) and "Traceback" not in page.says(cell)
 
 
