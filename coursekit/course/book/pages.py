@@ -86,7 +86,7 @@ def _output(output: NotebookNode, text: PageText, cell: str) -> str:
     if "text/markdown" in data:
         return f'<div class="says">{text.to_html(data["text/markdown"])}</div>'
     if "text/html" in data:
-        return f'<div class="wide says">{data["text/html"]}</div>'
+        return f'<div class="wide says" tabindex="0">{data["text/html"]}</div>'
     if "text/plain" in data:
         return _printed(data["text/plain"])
     raise ValueError(f"cell {cell!r} has an output that the book cannot show: {', '.join(sorted(data))}")
