@@ -30,10 +30,10 @@ def fetch(
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Fill this folder, for offline machines.")] = None,
 ) -> None:
     """Download models and data, and check their hashes."""
-    from coursekit.data import assets, fetch, verify
+    from coursekit.data import assets, fetch, find_asset
 
     for name in names or ():  # an unknown name is refused before the first download
-        verify(name)
+        find_asset(name)
     for name in names or assets():
         print(f"{name}: {fetch(name, to=to)}")
 

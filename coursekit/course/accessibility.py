@@ -72,9 +72,10 @@ def widget_faults(notebook: NotebookNode) -> list[str]:
     """Every cell with a widget that was run shows a figure or table too, for readers without a kernel."""
     faults = []
     for cell in _cells(notebook, "code"):
-        kinds = {kind for output in cell.get("outputs", []) for kind in output.get("data", {})}
+        shown = [item for output in cell.get("outputs", []) for item in output.get("data", {}).items()]
         ran = cell.get("execution_count") is not None
-        if ran and _calls(cell.source, "explore") and not kinds & {"image/png", "text/html"}:
+        twin = any(kind.startswith("image/") or kind == "text/html" and "<table" in _text(data) for kind, data in shown)
+        if ran and _calls(cell.source, "explore") and not twin:
             faults.append(f"cell {cell.id!r} has a widget without its static twin")
     return faults
 

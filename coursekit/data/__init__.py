@@ -1,6 +1,6 @@
 """Real data: fetched and verified, split without leaks, tokenised, batched, stored memory-mapped."""
 
-from coursekit.data.assets import assets, assets_folder, fetch, verify
+from coursekit.data.assets import assets, assets_folder, fetch, find_asset, verify
 from coursekit.data.augment import (
     STOP_WORDS,
     MaskedLMProposer,
@@ -52,6 +52,7 @@ __all__ = [
     "augment_texts",
     "csv_task",
     "fetch",
+    "find_asset",
     "glue_task",
     "length_batches",
     "load_documents",

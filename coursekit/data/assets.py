@@ -33,6 +33,14 @@ def assets() -> dict[str, Asset]:
     return dict(ASSETS)
 
 
+def find_asset(name: str) -> Asset:
+    """The asset or sibling of this name, fetched or not. Raises ValueError for an unknown name."""
+    known = {**ASSETS, **SIBLINGS}
+    if name not in known:
+        raise unknown_name("asset", name, known)
+    return known[name]
+
+
 def assets_folder() -> Path:
     """Folder that holds one folder per asset: COURSEKIT_ASSETS, or `assets` in the cache folder."""
     prepared = os.environ.get("COURSEKIT_ASSETS")
@@ -53,7 +61,7 @@ def fetch(name: str | None = None, *, to: Path | str | None = None, quiet: bool 
     """
     if name is None:
         return {each: fetch(each, to=to, quiet=quiet) for each in ASSETS}
-    asset = _known(name)
+    asset = find_asset(name)
     root = Path(to).expanduser() if to is not None else assets_folder()
     folder = root / name
     if not _problems(asset, folder):
@@ -78,14 +86,7 @@ def verify(name: str) -> list[str]:
 
     Reads, never fetches. Raises ValueError for an unknown name.
     """
-    return _problems(_known(name), assets_folder() / name)
-
-
-def _known(name: str) -> Asset:
-    known = {**ASSETS, **SIBLINGS}
-    if name not in known:
-        raise unknown_name("asset", name, known)
-    return known[name]
+    return _problems(find_asset(name), assets_folder() / name)
 
 
 def _problems(asset: Asset, folder: Path) -> list[str]:

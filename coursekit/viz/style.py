@@ -15,8 +15,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7B2FD0", "#704214", "#0
 one kind of cone (`coursekit.viz.colours`), which their orange, sky blue and yellow do not."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#666666"  # of what is not a series: reference lines, small words
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+GREY = "#666666"  # of what is not a series: reference lines, small words
 
 DPI = 144
 INCH = 96  # CSS pixels

@@ -69,6 +69,14 @@ def test_next_and_previous_are_links_that_work(browser, book):
     assert browser.current_url == address(book, "00_measuring.html")
 
 
+def test_numbers_of_an_output_stand_right_and_words_of_a_table_left(browser, book):
+    align = "return getComputedStyle(document.querySelector(arguments[0])).textAlign"
+    browser.get(address(book, "10_capstone.html"))
+    assert browser.execute_script(align, ".says.wide td") == "right"
+    browser.get(address(book, "00_measuring.html"))
+    assert browser.execute_script(align, ".wide:not(.says) td") == "left"
+
+
 def test_formulas_are_drawn_by_the_browser(browser, book):
     browser.get(address(book, "02_sharing.html"))
     tall, line = browser.execute_script(

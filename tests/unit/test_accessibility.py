@@ -80,6 +80,8 @@ def test_figures(cell, fault):
 def test_a_widget_without_a_twin():
     ran = new_code_cell("viz.explore(f, a=(1, 2))", id="knob", execution_count=3)
     assert faults(ran) == ["cell 'knob' has a widget without its static twin"]
+    ran.outputs = [new_output("display_data", {"text/html": "<b>5</b>"})]
+    assert faults(ran) == ["cell 'knob' has a widget without its static twin"]
     ran.outputs = [new_output("display_data", {"text/html": "<table><tr><th>size</th></tr></table>"})]
     assert faults(ran) == []
 
